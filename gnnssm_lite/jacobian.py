@@ -1,0 +1,443 @@
+r"""Jacobians of graph layers: one interface, three ways. Introduced in chapter 3.
+
+With ``vec`` stacking columns, the layer-wise Jacobian is
+
+.. math:: J = \partial \operatorname{vec}(H') / \partial \operatorname{vec}(H), \qquad (n d') \times (n d)
+
+* **kronecker** — exact, for linear layers whose Jacobian is ``Σ_p M_pᵀ ⊗ S^p``; never forms ``J``;
+* **dense** — ``J`` itself through :mod:`torch.func`, for graphs on which it fits into memory;
+* **matrix-free** — products ``J v`` and ``Jᵀ u`` only, for anything callable: Lanczos for norms, stochastic Lanczos
+  quadrature for spectral densities.
+
+Every function takes ``layer(h, *graph)``: a layer of this package with ``graph = (S,)``, a torch-geometric
+convolution with ``graph = (edge_index,)``, or any function of a reader's own. Put modules with dropout or batch norm
+into ``eval()`` first: the Jacobian is that of the function as called.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import GCNConv
+from tqdm.auto import tqdm
+
+from .checks import check_choice, check_features, check_finite, check_int
+from .graphs import normalized_adjacency, symmetric_eigen, to_dense
+from .models.convolutions import is_linear
+from .models.recurrence import GNNSSM
+
+Layer = Callable[..., Tensor]
+METHODS = ("auto", "kronecker", "dense")
+MAX_DENSE_ENTRIES = 2 ** 28  # 2 GiB in float64: beyond, the dense way is refused before the machine starts to swap
+
+
+def _check_input(h: Tensor) -> Tensor:
+    check_finite("h", check_features(h))
+    if h.dim() != 2:
+        raise ValueError(f"h must have shape (nodes, features) for a Jacobian; its shape was {tuple(h.shape)}")
+    return h.detach()
+
+
+def _check_output(out: object, h: Tensor) -> Tensor:
+    if not isinstance(out, Tensor):
+        raise TypeError(f"layer must return a torch.Tensor; it returned {type(out).__name__}")
+    if out.dim() != 2 or out.shape[0] != h.shape[0]:
+        raise ValueError(f"layer must return a matrix with the {h.shape[0]} rows of h; its shape was {tuple(out.shape)}")
+    return out
+
+
+def compose(layers: Iterable[Layer]) -> Layer:
+    """The composition ``f_K ∘ ... ∘ f_1`` of layers on the same graph, as one callable ``f(h, *graph)``."""
+    layers = list(layers)
+    if not layers:
+        raise ValueError("layers must hold at least one layer; it was empty")
+
+    def composed(h: Tensor, *graph: Tensor) -> Tensor:
+        for layer in layers:
+            h = layer(h, *graph)
+        return h
+
+    return composed
+
+
+# ---------------------------------------------------------------- dense
+
+def layer_jacobian(layer: Layer, h: Tensor, *graph: Tensor) -> Tensor:
+    r"""Dense Jacobian ``∂vec(H')/∂vec(H)`` by automatic differentiation, ``vec`` stacking columns.
+
+    For a linear GCN layer it equals ``torch.kron(W.T, S)``.
+
+    Args:
+        layer: any callable ``layer(h, *graph)``. Sparse operators among ``graph`` are made dense here.
+        h: ``(n, d)``, the point at which the Jacobian is taken; float64 for validating theory.
+        graph: what the layer takes beside ``h``.
+
+    Shapes:
+        returns ``(n d', n d)``.
+
+    Raises:
+        TypeError: ``h`` or the layer's output is no floating-point tensor.
+        ValueError: wrong shape, NaN, or a Jacobian too large to form (use :func:`spectral_density`).
+    """
+    h = _check_input(h)
+    graph = tuple(to_dense(g) if isinstance(g, Tensor) else g for g in graph)
+    with torch.no_grad():
+        out = _check_output(layer(h, *graph), h)
+    if out.numel() * h.numel() > MAX_DENSE_ENTRIES:
+        raise ValueError(f"the dense Jacobian would have {out.numel()} x {h.numel()} entries "
+                         f"({out.numel() * h.numel() * h.element_size() / 2**30:.1f} GiB), more than {MAX_DENSE_ENTRIES}; "
+                         "use singular_values(method='kronecker') for linear layers or spectral_density for any")
+    try:
+        J = torch.func.jacrev(lambda columns: layer(columns.T, *graph).T)(h.T.contiguous())
+    except RuntimeError:  # an operation without a batching rule: one product a row instead
+        J = _jacobian_by_rows(layer, h, graph)
+    return J.reshape(out.numel(), h.numel()).detach()
+
+
+def _jacobian_by_rows(layer: Layer, h: Tensor, graph: tuple) -> Tensor:
+    columns = h.T.clone().requires_grad_(True)
+    out = layer(columns.T, *graph).T
+    rows = [torch.autograd.grad(y, columns, retain_graph=True)[0].reshape(-1) for y in out.reshape(-1)]
+    return torch.stack(rows)
+
+
+def product_jacobian(layers: Iterable[Layer], h: Tensor, *graph: Tensor) -> Tensor:
+    r"""Dense product Jacobian ``J = J_K ... J_1`` of a stack of layers, each at the features that reach it (Eq. 6).
+
+    Args, Raises: as :func:`layer_jacobian`, with a list of ``layers``.
+
+    Shapes:
+        returns ``(n d_K, n d_0)``.
+    """
+    return layer_jacobian(compose(layers), h, *graph)
+
+
+# ---------------------------------------------------------------- Kronecker
+
+def kronecker_terms(layer: Layer) -> dict[int, Tensor] | None:
+    r"""The matrices ``M_p`` of a layer that is linear, ``H' = Σ_p S^p H M_p``; ``None`` if it is not of that form.
+
+    Its Jacobian is ``Σ_p M_pᵀ ⊗ S^p``. A layer of one's own takes part by a method ``kronecker_terms()``.
+    """
+    if isinstance(layer, nn.Linear):
+        return {0: layer.weight.detach().T}
+    if isinstance(layer, GCNConv):
+        return {1: layer.lin.weight.detach().T}
+    if not hasattr(layer, "kronecker_terms") or not (isinstance(layer, GNNSSM) or is_linear(layer)):
+        return None
+    terms = layer.kronecker_terms()
+    return None if terms is None else {power: matrix.detach() for power, matrix in terms.items()}
+
+
+def _operator(layer: Layer, h: Tensor, graph: tuple) -> Tensor | None:
+    """The matrix ``S`` that the layer applies, in float64; the identity for a layer without a graph."""
+    conv = layer.coupling if isinstance(layer, GNNSSM) else layer
+    if not graph:
+        return torch.eye(h.shape[0], dtype=torch.float64, device=h.device)
+    if not isinstance(conv, GCNConv):
+        return graph[0]
+    if not (conv.normalize and conv.add_self_loops) or conv.improved:
+        return None
+    weight = graph[1].double() if len(graph) > 1 and graph[1] is not None else None
+    return normalized_adjacency(graph[0], h.shape[0], dtype=torch.float64, edge_weight=weight)
+
+
+def _is_symmetric(S: Tensor) -> bool:
+    dense = to_dense(S)
+    return bool(torch.allclose(dense, dense.T, rtol=0, atol=1e-6 * max(1.0, float(dense.abs().max()))))
+
+
+def _kronecker_parts(layer: Layer, h: Tensor, graph: tuple) -> tuple[dict[int, Tensor], Tensor] | None:
+    terms = kronecker_terms(layer)
+    S = None if terms is None else _operator(layer, h, graph)
+    if S is None:
+        return None
+    if S.dim() != 2 or S.shape != (h.shape[0], h.shape[0]):
+        raise ValueError(f"S must have shape ({h.shape[0]}, {h.shape[0]}) to fit h of shape {tuple(h.shape)}; "
+                         f"its shape was {tuple(S.shape)}")
+    return {power: matrix.double() for power, matrix in terms.items()}, S.detach().double()
+
+
+def _blocks(terms: dict[int, Tensor], eigenvalues: Tensor) -> Tensor:
+    """``Σ_p λ_i^p M_p`` for every eigenvalue, ``(n, d, d')``: in the eigenbasis of ``S`` the Jacobian is block-diagonal."""
+    return sum(eigenvalues[:, None, None] ** power * matrix.to(eigenvalues.dtype) for power, matrix in terms.items())
+
+
+def _all_eigenvalues(S: Tensor) -> Tensor:
+    return torch.cat([values for _, values, _ in symmetric_eigen(S, vectors=False)])
+
+
+def _kronecker_singular_values(terms: dict[int, Tensor], S: Tensor) -> Tensor | None:
+    symmetric = _is_symmetric(S)
+    if len(terms) > 1:
+        # Several powers share an orthogonal eigenbasis only if S is symmetric.
+        return torch.linalg.svdvals(_blocks(terms, _all_eigenvalues(S))).reshape(-1) if symmetric else None
+    (power, matrix), = terms.items()
+    if symmetric:
+        of_operator = _all_eigenvalues(S).abs() ** power
+    else:
+        of_operator = torch.linalg.svdvals(torch.linalg.matrix_power(to_dense(S), power))
+    return torch.outer(of_operator, torch.linalg.svdvals(matrix)).reshape(-1)
+
+
+def _choose(method: str, layer: Layer, h: Tensor, graph: tuple) -> tuple[dict[int, Tensor], Tensor] | None:
+    check_choice("method", method, METHODS)
+    parts = None if method == "dense" else _kronecker_parts(layer, h, graph)
+    if parts is None and method == "kronecker":
+        raise ValueError(f"method 'kronecker' needs a linear layer of the form Σ S^p H M_p; layer was {layer!r}")
+    return parts
+
+
+def singular_values(layer: Layer, h: Tensor, *graph: Tensor, method: str = "auto") -> Tensor:
+    r"""All singular values of the layer-wise Jacobian, descending, in float64.
+
+    A linear GCN layer has ``|λ_i| √μ_j`` with ``λ_i`` the eigenvalues of ``Â`` and ``μ_j`` those of ``W Wᵀ``
+    (Lemma 3.1); a linear GNN-SSM has those of the blocks ``Λ + λ_i W B``, one block for each ``λ_i``.
+
+    Args:
+        layer, h, graph: as :func:`layer_jacobian`.
+        method: ``"kronecker"`` never forms ``J`` and needs a linear layer; ``"dense"`` forms ``J``; ``"auto"`` takes the
+            first that applies.
+
+    Shapes:
+        returns ``(n min(d, d'),)``: as many as a ``(n d') x (n d)`` matrix has.
+
+    Raises:
+        TypeError, ValueError: as :func:`layer_jacobian`; an unknown method; a layer that is not linear with ``"kronecker"``.
+    """
+    h = _check_input(h)
+    parts = _choose(method, layer, h, graph)
+    values = None if parts is None else _kronecker_singular_values(*parts)
+    if values is None and method == "kronecker":
+        raise ValueError("method 'kronecker' needs a symmetric S when the layer has more than one term; "
+                         "max |S - Sᵀ| was above 1e-6")
+    if values is None:
+        values = torch.linalg.svdvals(layer_jacobian(layer, h, *graph).double())
+    return torch.sort(values, descending=True).values
+
+
+def eigenvalues(layer: Layer, h: Tensor, *graph: Tensor, method: str = "auto") -> Tensor:
+    r"""All ``n d`` eigenvalues of a square layer-wise Jacobian, complex128, by descending modulus.
+
+    For ``H' = Σ_p S^p H M_p`` they are those of the ``n`` small matrices ``Σ_p λ_i^p M_p`` (a Schur form of ``S``
+    makes the Jacobian block-triangular, so ``S`` need not be symmetric).
+
+    Args, Raises: as :func:`singular_values`; ValueError for a layer that changes the width.
+
+    Shapes:
+        returns ``(n d,)``.
+    """
+    h = _check_input(h)
+    parts = _choose(method, layer, h, graph)
+    if parts is None:
+        J = layer_jacobian(layer, h, *graph).double()
+        if J.shape[0] != J.shape[1]:
+            raise ValueError(f"layer must keep the width for eigenvalues; its Jacobian has shape {tuple(J.shape)}")
+        values = torch.linalg.eigvals(J)
+    else:
+        terms, S = parts
+        of_operator = _all_eigenvalues(S) if _is_symmetric(S) else torch.linalg.eigvals(to_dense(S))
+        blocks = _blocks(terms, of_operator)
+        if blocks.shape[-1] != blocks.shape[-2]:
+            raise ValueError(f"layer must keep the width for eigenvalues; its matrices have shape {tuple(blocks.shape[1:])}")
+        values = torch.linalg.eigvals(blocks).reshape(-1)
+    return values[torch.argsort(values.abs(), descending=True)]
+
+
+# ---------------------------------------------------------------- matrix-free
+
+class JacobianProduct:
+    r"""The Jacobian of ``layer`` at ``h`` as a linear map, through products only.
+
+    ``jvp(v)`` is ``J v`` and ``vjp(u)`` is ``Jᵀ u``, for matrices ``v`` shaped like ``h`` and ``u`` like the output.
+    The forward pass runs once. ``J v`` comes from differentiating the reverse pass, so that it works for every operation
+    that torch can differentiate twice, sparse products and scatters included.
+    """
+
+    def __init__(self, layer: Layer, h: Tensor, *graph: Tensor) -> None:
+        self._h = _check_input(h).clone().requires_grad_(True)
+        with torch.enable_grad():
+            self._out = _check_output(layer(self._h, *graph), self._h)
+            if not self._out.requires_grad:
+                raise ValueError("layer must depend on h through operations that torch differentiates; its output does not")
+            self._u = torch.zeros_like(self._out, requires_grad=True)
+            self._pulled, = torch.autograd.grad(self._out, self._h, self._u, create_graph=True)
+        self.in_shape, self.out_shape = self._h.shape, self._out.shape
+
+    def jvp(self, v: Tensor) -> Tensor:
+        """``J v``, shaped like the output."""
+        return torch.autograd.grad(self._pulled, self._u, v, retain_graph=True)[0]
+
+    def vjp(self, u: Tensor) -> Tensor:
+        """``Jᵀ u``, shaped like ``h``."""
+        return torch.autograd.grad(self._out, self._h, u, retain_graph=True)[0]
+
+    def smaller_gram(self) -> tuple[Callable[[Tensor], Tensor], int]:
+        """``v -> Jᵀ J v`` or ``v -> J Jᵀ v`` on flat vectors, whichever is smaller, and its size."""
+        if self._h.numel() <= self._out.numel():
+            return lambda v: self.vjp(self.jvp(v.view(self.in_shape))).reshape(-1), self._h.numel()
+        return lambda v: self.jvp(self.vjp(v.view(self.out_shape))).reshape(-1), self._out.numel()
+
+
+def _lanczos(matvec: Callable[[Tensor], Tensor], start: Tensor, steps: int, stop: Callable | None = None) -> Tensor:
+    """Tridiagonal matrix of the Lanczos process with full reorthogonalisation, on ``start``'s device, as float64 on CPU.
+
+    ``stop(T, beta)`` is asked after every fifth step and ends the process when it returns true.
+    """
+    steps = min(steps, start.numel())
+    basis = start.new_empty(steps, start.numel())
+    q, alphas, betas = start / start.norm(), [], []
+    for step in range(steps):
+        basis[step] = q
+        w = matvec(q)
+        alphas.append(float(w @ q))
+        Q = basis[:step + 1]
+        for _ in range(2):  # twice is enough (Kahan and Parlett)
+            w = w - (Q @ w) @ Q
+        beta = float(w.norm())
+        scale = max(map(abs, alphas + betas), default=0.0)
+        T = _tridiagonal(alphas, betas)
+        if beta <= 1e-12 * scale or (stop is not None and (step + 1) % 5 == 0 and stop(T, beta)):
+            return T
+        betas.append(beta)
+        q = w / beta
+    return T
+
+
+def _tridiagonal(alphas: list[float], betas: list[float]) -> Tensor:
+    off = torch.tensor(betas, dtype=torch.float64)
+    return torch.diag(torch.tensor(alphas, dtype=torch.float64)) + torch.diag(off, 1) + torch.diag(off, -1)
+
+
+def _generator(seed: int, device: torch.device) -> torch.Generator:
+    return torch.Generator(device=device).manual_seed(check_int("seed", seed, 0))
+
+
+def spectral_norm(layer: Layer, h: Tensor, *graph: Tensor, tol: float = 1e-6, max_steps: int = 500, seed: int = 0) -> float:
+    r"""Largest singular value ``‖J‖₂`` of the layer-wise Jacobian, matrix-free, by Lanczos on ``Jᵀ J``.
+
+    Args:
+        layer, h, graph: as :func:`layer_jacobian`; sparse operators stay sparse.
+        tol: relative residual of the eigenpair of ``Jᵀ J`` at which to stop.
+        max_steps: products with ``Jᵀ J`` at the most.
+        seed: of the random start vector.
+
+    Raises:
+        TypeError, ValueError: as :class:`JacobianProduct`.
+        RuntimeError: no convergence within ``max_steps``.
+    """
+    gram, size = JacobianProduct(layer, h, *graph).smaller_gram()
+    start = torch.randn(size, generator=_generator(seed, h.device), dtype=h.dtype, device=h.device)
+    residual = math.inf
+
+    def converged(T: Tensor, beta: float) -> bool:
+        nonlocal residual
+        values, vectors = torch.linalg.eigh(T)
+        residual = beta * float(vectors[-1, -1].abs()) / max(float(values[-1]), 1e-300)
+        return residual <= tol
+
+    max_steps = check_int("max_steps", max_steps, 1)
+    T = _lanczos(gram, start, max_steps, converged)
+    if len(T) == min(max_steps, size) and len(T) < size and residual > tol:
+        raise RuntimeError(f"Lanczos did not reach tol = {tol} in max_steps = {max_steps}; its residual was {residual:.2g}")
+    return math.sqrt(max(float(torch.linalg.eigvalsh(T)[-1]), 0.0))
+
+
+@dataclass(frozen=True)
+class SpectralDensity:
+    """A discrete approximation of the distribution of a Jacobian's squared singular values.
+
+    Attributes:
+        nodes: ascending squared singular values at which mass sits, float64.
+        weights: their masses, summing to 1.
+        count: how many singular values the Jacobian has.
+    """
+
+    nodes: np.ndarray
+    weights: np.ndarray
+    count: int
+
+    @property
+    def singular_values(self) -> np.ndarray:
+        """The nodes as singular values."""
+        return np.sqrt(self.nodes)
+
+    def moment(self, order: int) -> float:
+        """``E[γ^order]`` of the squared singular values ``γ``."""
+        return float(self.weights @ self.nodes ** order)
+
+    def cdf(self, x: np.ndarray) -> np.ndarray:
+        """Share of squared singular values at most ``x``."""
+        cumulative = np.concatenate([[0.0], np.cumsum(self.weights)])
+        return cumulative[np.searchsorted(self.nodes, np.asarray(x), side="right")]
+
+    def histogram(self, bins: np.ndarray) -> np.ndarray:
+        """Density in each bin of squared singular values, as ``numpy.histogram(..., density=True)`` gives it."""
+        return np.histogram(self.nodes, bins=bins, weights=self.weights, density=True)[0]
+
+    def wasserstein(self, squared_singular_values: Tensor | np.ndarray) -> float:
+        """Wasserstein-1 distance to a sample of squared singular values, in their units."""
+        from scipy.stats import wasserstein_distance
+
+        other = np.asarray(torch.as_tensor(squared_singular_values).detach().cpu(), dtype=float)
+        return float(wasserstein_distance(self.nodes, other, u_weights=self.weights))
+
+
+def spectral_density(layer: Layer, h: Tensor, *graph: Tensor, num_probes: int = 6, num_steps: int = 60, seed: int = 0,
+                     progress: bool = False) -> SpectralDensity:
+    r"""Distribution of the squared singular values of the layer-wise Jacobian, matrix-free.
+
+    Stochastic Lanczos quadrature: from a random vector ``z``, ``m`` Lanczos steps on ``Jᵀ J`` give the ``m``-point Gauss
+    quadrature of the spectral measure of ``z``; its average over random ``z`` is the spectral density. The cost is
+    ``num_probes * num_steps`` products with ``Jᵀ J``, the memory ``num_steps`` vectors of the size of ``h``.
+
+    Args:
+        layer, h, graph: as :func:`layer_jacobian`; sparse operators stay sparse.
+        num_probes: random vectors; the sampling error falls with ``1/√(num_probes n d)``.
+        num_steps: quadrature points ``m``; the resolution is about the range over ``m``.
+        seed: of the random vectors.
+        progress: show a progress bar.
+
+    Raises:
+        TypeError, ValueError: as :class:`JacobianProduct`; numbers below 1.
+
+    Source: Ubaru, Chen & Saad (2017).
+    """
+    num_probes, num_steps = check_int("num_probes", num_probes, 1), check_int("num_steps", num_steps, 1)
+    gram, size = JacobianProduct(layer, h, *graph).smaller_gram()
+    generator = _generator(seed, h.device)
+    nodes, weights = [], []
+    for _ in tqdm(range(num_probes), desc="spectral density", disable=not progress):
+        probe = torch.randn(size, generator=generator, dtype=h.dtype, device=h.device)
+        values, vectors = torch.linalg.eigh(_lanczos(gram, probe, num_steps))
+        nodes.append(values.clamp(min=0))  # rounding can push a zero eigenvalue of JᵀJ just below 0
+        weights.append(vectors[0] ** 2 / num_probes)
+    nodes, weights = torch.cat(nodes).numpy(), torch.cat(weights).numpy()
+    order = np.argsort(nodes)
+    return SpectralDensity(nodes[order], weights[order] / weights.sum(), size)
+
+
+def gradient_norms(layers: Iterable[Layer], h: Tensor, *graph: Tensor, seed: int = 0) -> Tensor:
+    r"""Norms of a gradient as it is propagated back through a stack of layers (Eq. 5, chapter 2).
+
+    .. math:: g_K = \text{random unit vector}, \qquad g_{k-1} = J_k^\top g_k, \qquad \text{returns } \|g_k\|
+
+    Args:
+        layers, h, graph: as :func:`product_jacobian`.
+        seed: of the random gradient at the output.
+
+    Shapes:
+        returns ``(K + 1,)``: entry ``k`` is the norm of the gradient with respect to ``H^{(k)}``; the last is 1.
+    """
+    states = [_check_input(h).clone().requires_grad_(True)]
+    with torch.enable_grad():
+        for layer in layers:
+            states.append(layer(states[-1], *graph))
+    gradient = torch.randn(states[-1].shape, generator=_generator(seed, h.device), dtype=h.dtype, device=h.device)
+    gradients = torch.autograd.grad(states[-1], states[:-1], gradient / gradient.norm(), allow_unused=True)
+    norms = [torch.zeros((), dtype=h.dtype, device=h.device) if g is None else g.norm() for g in gradients]
+    return torch.stack([*norms, torch.ones((), dtype=h.dtype, device=h.device)]).detach()

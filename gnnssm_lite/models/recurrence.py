@@ -1,0 +1,154 @@
+r"""GNN-SSM: a message-passing layer read as the input of a linear state-space model. Introduced in chapter 4."""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import check_choice, check_features, check_floating, check_int, check_square
+
+STATE_MATRICES = ("orthogonal", "identity", "gaussian", "uniform", "spread")
+
+
+class GNNSSM(nn.Module):
+    r"""State-space model on a graph (Eq. 9, chapter 4).
+
+    .. math:: H^{(k+1)} = H^{(k)} \Lambda + F_k(H^{(k)}, A) B
+
+    ``Λ`` carries the memory, the coupling ``F_k`` the neighbourhood. ``Λ`` and ``B`` are buffers: they move with the
+    module and are saved with it, but are not trained. Share one instance of each between layers as the paper does.
+
+    Args:
+        coupling: ``F_k``, any callable ``coupling(h, *graph)`` of width ``d``: a layer of this package, a
+            torch-geometric convolution, or a reader's own. ``None`` for no coupling (``H Λ`` alone).
+        state_matrix: ``Λ``, ``(d, d)``; see :func:`state_matrix`.
+        input_matrix: ``B``, ``(d_F, d)``; the identity if ``None``.
+
+    Shapes:
+        ``h``: ``(..., n, d)``; ``graph``: ``(S,)`` for our layers, ``(edge_index,)`` for torch-geometric's;
+        returns ``(..., n, d)``.
+
+    Raises:
+        TypeError: ``coupling`` is not callable; a matrix is no floating-point tensor; ``h`` has another dtype.
+        ValueError: ``Λ`` is not square or not finite, ``B`` does not map into its width, or ``h`` has another width.
+    """
+
+    def __init__(self, coupling: Callable[..., Tensor] | None, state_matrix: Tensor,
+                 input_matrix: Tensor | None = None) -> None:
+        super().__init__()
+        if coupling is not None and not callable(coupling):
+            raise TypeError(f"coupling must be callable as coupling(h, *graph); it was {type(coupling).__name__}")
+        check_square("state_matrix", state_matrix)
+        if input_matrix is not None and (check_floating("input_matrix", input_matrix).dim() != 2 or input_matrix.shape[1] != state_matrix.shape[1]):
+            raise ValueError(f"input_matrix must have shape (coupling width, {state_matrix.shape[1]}); "
+                             f"its shape was {tuple(input_matrix.shape)}")
+        self.coupling = coupling
+        self.register_buffer("Lambda", state_matrix.detach().clone())
+        self.register_buffer("B", None if input_matrix is None else input_matrix.detach().clone())
+
+    @property
+    def operator(self) -> str:
+        """The operator that the coupling asks for."""
+        return getattr(self.coupling, "operator", "normalized")
+
+    def forward(self, h: Tensor, *graph: Tensor) -> Tensor:
+        check_features(h)
+        if h.shape[-1] != self.Lambda.shape[0]:
+            raise ValueError(f"h must have {self.Lambda.shape[0]} features, the size of state_matrix; "
+                             f"its shape was {tuple(h.shape)}")
+        if h.dtype != self.Lambda.dtype:
+            raise TypeError(f"h must have the dtype of state_matrix ({self.Lambda.dtype}); it was {h.dtype}")
+        memory = h @ self.Lambda
+        if self.coupling is None:
+            return memory
+        update = self.coupling(h, *graph)
+        return memory + (update if self.B is None else update @ self.B)
+
+    def kronecker_terms(self) -> dict[int, Tensor] | None:
+        """``{0: Λ, 1: W B}`` for a linear GCN coupling: the Jacobian is ``Λᵀ ⊗ I + (W B)ᵀ ⊗ S``."""
+        from ..jacobian import kronecker_terms  # jacobian stands above models; asked only when it calls
+
+        terms = {} if self.coupling is None else kronecker_terms(self.coupling)
+        if terms is None:
+            return None
+        B = torch.eye(len(self.Lambda), dtype=self.Lambda.dtype, device=self.Lambda.device) if self.B is None else self.B
+        terms = {power: weight @ B for power, weight in terms.items()}
+        terms[0] = terms[0] + self.Lambda if 0 in terms else self.Lambda
+        return terms
+
+
+def state_matrix(dim: int, eig: float = 1.0, kind: str = "orthogonal", generator: torch.Generator | None = None,
+                 dtype: torch.dtype = torch.float32) -> Tensor:
+    r"""State-transition matrix ``Λ`` with a chosen spectrum.
+
+    =============  =====================================================================================
+    kind           matrix
+    =============  =====================================================================================
+    orthogonal     ``eig · Q`` with ``Q`` Haar-random orthogonal: all eigenvalues of modulus ``eig``, and ``‖Λ‖₂ = eig``
+    identity       ``eig · I``: all eigenvalues equal to ``eig``, a scaled residual connection
+    gaussian       i.i.d. ``N(0, eig²/d)``: spectral radius near ``eig``, spectral norm near ``2 eig``
+    uniform        ``eig`` times i.i.d. ``U(-1/√d, 1/√d)``, an untrained linear layer: no control of the spectrum,
+                   spectral radius near ``eig/√3``
+    spread         normal, conjugate pairs with moduli evenly spaced in ``(0, eig]`` and random angles
+    =============  =====================================================================================
+
+    Args:
+        dim: state width ``d``.
+        eig: the scale of the eigenvalues, non-negative.
+        kind: one of the above.
+        generator: source of randomness; the identity needs none. ``None`` uses torch's global one.
+        dtype: floating-point dtype.
+
+    Shapes:
+        returns ``(d, d)``.
+
+    Raises:
+        TypeError, ValueError: ``dim`` is no positive integer, ``eig`` negative or not finite, ``kind`` unknown.
+
+    Source: Eq. (9) and appendix B of the paper; Haar sampling after Mezzadri (2007).
+    """
+    dim, kind = check_int("dim", dim, 1), check_choice("kind", kind, STATE_MATRICES)
+    if not math.isfinite(eig) or eig < 0:
+        raise ValueError(f"eig must be finite and at least 0; it was {eig}")
+    if kind == "identity":
+        return eig * torch.eye(dim, dtype=dtype)
+    if kind == "uniform":
+        return eig * (2 * torch.rand(dim, dim, generator=generator, dtype=dtype) - 1) / math.sqrt(dim)
+    if kind == "gaussian":
+        return eig * torch.randn(dim, dim, generator=generator, dtype=dtype) / math.sqrt(dim)
+    Q = haar_orthogonal(dim, generator)
+    return (eig * (Q if kind == "orthogonal" else Q @ _rotations(dim, generator) @ Q.T)).to(dtype)
+
+
+def haar_orthogonal(dim: int, generator: torch.Generator | None = None) -> Tensor:
+    """A ``(dim, dim)`` orthogonal matrix drawn from the Haar measure, float64.
+
+    The signs of ``R``'s diagonal are moved into ``Q``; without that step QR does not give the Haar measure.
+    """
+    Q, R = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))
+    return Q * torch.where(R.diagonal() < 0, -1.0, 1.0)
+
+
+def _rotations(dim: int, generator: torch.Generator | None) -> Tensor:
+    """Block-diagonal scaled rotations with moduli evenly spaced in (0, 1]; a single real entry when ``dim`` is odd."""
+    pairs = (dim + 1) // 2
+    modulus = torch.arange(1, pairs + 1, dtype=torch.float64) / pairs
+    angle = math.pi * torch.rand(pairs, generator=generator, dtype=torch.float64)
+    c, s = modulus * torch.cos(angle), modulus * torch.sin(angle)
+    blocks = torch.stack([torch.stack([c, -s], -1), torch.stack([s, c], -1)], -2)
+    if dim % 2 == 0:
+        return torch.block_diag(*blocks)
+    return torch.block_diag(*blocks[:-1], modulus[-1:].reshape(1, 1))
+
+
+def recurrent_step(h: Tensor, x: Tensor, W: Tensor, U: Tensor, activation: Callable[[Tensor], Tensor] = torch.tanh) -> Tensor:
+    r"""One step of a recurrent network (Eq. 4, chapter 2), for column vectors stored as rows.
+
+    .. math:: h^{(k)} = \sigma(W h^{(k-1)} + U x^{(k)})
+
+    Shapes:
+        ``h``: ``(..., d)``; ``x``: ``(..., p)``; ``W``: ``(d, d)``; ``U``: ``(d, p)``; returns ``(..., d)``.
+    """
+    return activation(h @ W.T + x @ U.T)
