@@ -1,10 +1,10 @@
 """The ledger in the book: two directives for MyST pages.
 
-``claims`` shows the claims as tables, one a kind; ``:kind:`` (one or several), ``:chapter:`` and ``:prefix:`` (of the id)
-select, ``:summary:`` shows the counts by status instead. ``chapters`` lists the chapters, written and planned.
+``claims`` shows the claims as tables, one a kind. ``:kind:`` (one or several), ``:chapter:`` and ``:prefix:`` (of the id)
+select; ``:summary:`` shows the counts by status instead. ``chapters`` lists the chapters, written and planned.
 
-A directive leaves an empty container; the tables are built when the page is written. By then every chapter is read, so a
-link is made only where its target is, and no other extension takes "Theorem 4.2" in a statement for a mention.
+A directive leaves an empty container; the tables are built when the page is written. By then every chapter is read:
+a link is made only where its target is, and no other extension takes "Theorem 4.2" in a statement for a mention.
 """
 from __future__ import annotations
 
@@ -74,6 +74,8 @@ class Links:
 
     def __init__(self, app, docname: str):
         self.app, self.docname = app, docname
+        numbered = app.env.domains.get("plain")          # the domain in which plainbook keeps what is numbered
+        self.boxes = numbered.places() if numbered else {}
         self.chapters = {}
         for name in sorted(app.env.found_docs):
             number = name.rpartition("/")[2].partition("_")[0]
@@ -84,17 +86,10 @@ class Links:
         name = self.chapters.get(number)
         return self._link(text, name, "") if name else nodes.Text(text)
 
-    def claim(self, number: int, anchor: str, text: str):
+    def claim(self, anchor: str, text: str):
         """A link to the claim's own box in its chapter, where there is one."""
-        name = self.chapters.get(number)
-        return self._link(text, name, f"#{anchor}") if name and anchor in self._anchors(name) else nodes.Text(text)
-
-    def _anchors(self, name: str) -> set[str]:
-        cache = self.app.ledger_anchors
-        if name not in cache:
-            elements = self.app.env.get_doctree(name).findall(nodes.Element)
-            cache[name] = {i for e in elements for i in e.get("ids", ())}
-        return cache[name]
+        name, _ = self.boxes.get(anchor, (None, ""))
+        return self._link(text, name, f"#{anchor}") if name else nodes.Text(text)
 
     def _link(self, text: str, name: str, fragment: str):
         uri = self.app.builder.get_relative_uri(self.docname, name) + fragment
@@ -121,8 +116,10 @@ def label(entry: dict) -> str:
 
 
 def claim_cells(entry: dict, links: Links) -> list:
-    where = f"section {entry['section']}" if entry["section"][:1].isdigit() else f"appendix {entry['section']}"
-    name = links.claim(entry["chapter"], entry["id"].replace(".", "-"), label(entry))
+    section = entry["section"]
+    word = "section " if section[0].isdigit() else "appendix " if section[1:2] in ("", ".") else ""
+    where = word + section
+    name = links.claim(entry["id"].replace(".", "-"), label(entry))
     first = [paragraph(name), paragraph(where, classes=["ledger-note"])]
     if entry.get("also"):
         first.append(paragraph(f"also {', '.join(entry['also'])}", classes=["ledger-note"]))
@@ -154,7 +151,8 @@ def claims_view(view: dict, data: dict, links: Links) -> list:
         if entries and len(view["kinds"]) > 1:
             out.append(nodes.rubric("", TITLES[kind]))
         if entries:
-            out.append(table(COLUMNS, [(claim_cells(e, links), [f"claim-{e['id'].replace('.', '-')}"]) for e in entries]))
+            rows = [(claim_cells(e, links), [f"claim-{e['id'].replace('.', '-')}"]) for e in entries]
+            out.append(table(COLUMNS, rows))
     return out or [paragraph("No claim is in this selection.")]
 
 
@@ -167,7 +165,7 @@ def summary_view(view: dict, data: dict, links: Links) -> list:
         rows.append(([TITLES.get(kind, "All"), *counts, str(len(of_kind))], []))
     out = table({"": 30} | dict.fromkeys(ledger.STATUSES, 14) | {"all": 14}, rows)
     out["classes"] = ["ledger-summary"]
-    for cell, status in zip(list(out.findall(nodes.thead))[0][0][1:], ledger.STATUSES):
+    for cell, status in zip(list(out.findall(nodes.thead))[0][0][1:], ledger.STATUSES, strict=False):
         cell[:] = [paragraph(badge(status))]
     return [out]
 
@@ -198,14 +196,9 @@ def build(app, doctree, docname):
         del place["ledger"]
 
 
-def start(app):
-    app.ledger_anchors = {}
-
-
 def setup(app):
     app.add_directive("claims", Claims)
     app.add_directive("chapters", Chapters)
     app.add_css_file("ledger.css")
-    app.connect("builder-inited", start)
     app.connect("doctree-resolved", build, priority=900)        # after everything that looks for mentions
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
