@@ -1,7 +1,7 @@
 """The ledger in the book: two directives for MyST pages.
 
-``claims`` shows the claims as tables, one a kind. ``:kind:`` (one or several), ``:chapter:`` and ``:prefix:`` (of the id)
-select; ``:summary:`` shows the counts by status instead. ``chapters`` lists the chapters, written and planned.
+``claims`` shows the claims as tables, one a kind. ``:kind:`` (one or several), ``:chapter:`` and ``:prefix:`` (of the
+id) select; ``:summary:`` shows the counts by status instead. ``chapters`` lists the chapters, written and planned.
 
 A directive leaves an empty container; the tables are built when the page is written. By then every chapter is read:
 a link is made only where its target is, and no other extension takes "Theorem 4.2" in a statement for a mention.
@@ -81,6 +81,11 @@ class Links:
             number = name.rpartition("/")[2].partition("_")[0]
             if number.isdecimal():
                 self.chapters.setdefault(int(number), name)
+
+    def title(self, number: int, planned: str) -> str:
+        """The chapter's own title without its number; the planned one while it is not written."""
+        name = self.chapters.get(number)
+        return self.app.env.titles[name].astext().removeprefix(f"{number}. ") if name else f"{planned} (planned)"
 
     def chapter(self, number: int, text: str):
         name = self.chapters.get(number)
@@ -173,8 +178,7 @@ def summary_view(view: dict, data: dict, links: Links) -> list:
 def chapters_view(view: dict, data: dict, links: Links) -> list:
     rows = []
     for c in data["chapters"]:
-        written = c["number"] in links.chapters
-        title = [paragraph(links.chapter(c["number"], c["title"]), *([] if written else [" (planned)"]))]
+        title = [paragraph(links.chapter(c["number"], links.title(c["number"], c["title"])))]
         mine = [e for e in data["claims"] if e["chapter"] == c["number"]]
         settled = f"{sum(e['status'] != 'open' for e in mine)} of {len(mine)}" if mine else "–"
         rows.append(([str(c["number"]), title, c["question"], c["paper"], settled], []))
