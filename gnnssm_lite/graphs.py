@@ -168,7 +168,7 @@ def edges_of(S: Tensor) -> Tensor:
     if S.layout == torch.sparse_csr:
         crow = S.crow_indices()
         rows = torch.repeat_interleave(torch.arange(S.shape[0], device=crow.device), crow.diff())
-        return torch.stack([rows, S.col_indices()])
+        return torch.stack([rows, S.col_indices()])[:, S.values() != 0]
     return torch.nonzero(to_dense(S)).t()
 
 
@@ -247,7 +247,8 @@ def shortest_path_lengths(edge_index: Tensor, num_nodes: int, source: int | None
     if source is not None and not 0 <= check_int("source", source, 0) < num_nodes:
         raise ValueError(f"source must be a node from 0 to {num_nodes - 1}; it was {source}")
     step = _scipy_adjacency(edge_index, num_nodes).astype(float)
-    return torch.from_numpy(scipy.sparse.csgraph.shortest_path(step, unweighted=True, indices=source))
+    hops = scipy.sparse.csgraph.shortest_path(step, unweighted=True, indices=source)
+    return torch.from_numpy(hops).to(edge_index.device)
 
 
 def _scipy_adjacency(edge_index: Tensor, num_nodes: int) -> scipy.sparse.csr_matrix:

@@ -23,15 +23,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from tqdm.auto import tqdm
 
 from .checks import check_choice, check_features, check_finite, check_int
-from .graphs import normalized_adjacency, symmetric_eigen, to_dense
+from .graphs import symmetric_eigen, to_dense
 from .models.convolutions import is_linear
 from .models.recurrence import GNNSSM
 
 Layer = Callable[..., Tensor]
 METHODS = ("auto", "kronecker", "dense")
+ROWS_AT_ONCE = 64  # of a dense Jacobian: layers with n² messages need that many times their own memory
 MAX_DENSE_ENTRIES = 2 ** 28  # 2 GiB in float64: beyond, the dense way is refused before the machine starts to swap
 
 
@@ -92,7 +94,8 @@ def layer_jacobian(layer: Layer, h: Tensor, *graph: Tensor) -> Tensor:
                          f"({out.numel() * h.numel() * h.element_size() / 2**30:.1f} GiB), more than {MAX_DENSE_ENTRIES}; "
                          "use singular_values(method='kronecker') for linear layers or spectral_density for any")
     try:
-        J = torch.func.jacrev(lambda columns: layer(columns.T, *graph).T)(h.T.contiguous())
+        with torch.no_grad():  # else jacrev records a graph towards the parameters, and its memory grows with every row
+            J = torch.func.jacrev(lambda columns: layer(columns.T, *graph).T, chunk_size=ROWS_AT_ONCE)(h.T.contiguous())
     except RuntimeError:  # an operation without a batching rule: one product a row instead
         J = _jacobian_by_rows(layer, h, graph)
     return J.reshape(out.numel(), h.numel()).detach()
@@ -100,9 +103,12 @@ def layer_jacobian(layer: Layer, h: Tensor, *graph: Tensor) -> Tensor:
 
 def _jacobian_by_rows(layer: Layer, h: Tensor, graph: tuple) -> Tensor:
     columns = h.T.clone().requires_grad_(True)
-    out = layer(columns.T, *graph).T
-    rows = [torch.autograd.grad(y, columns, retain_graph=True)[0].reshape(-1) for y in out.reshape(-1)]
-    return torch.stack(rows)
+    with torch.enable_grad():
+        out = layer(columns.T, *graph).T.reshape(-1)
+        if not out.requires_grad:
+            return h.new_zeros(out.numel(), h.numel())
+        rows = [torch.autograd.grad(y, columns, retain_graph=True, allow_unused=True)[0] for y in out]
+    return torch.stack([torch.zeros_like(columns) if row is None else row for row in rows])
 
 
 def product_jacobian(layers: Iterable[Layer], h: Tensor, *graph: Tensor) -> Tensor:
@@ -121,29 +127,48 @@ def product_jacobian(layers: Iterable[Layer], h: Tensor, *graph: Tensor) -> Tens
 def kronecker_terms(layer: Layer) -> dict[int, Tensor] | None:
     r"""The matrices ``M_p`` of a layer that is linear, ``H' = Σ_p S^p H M_p``; ``None`` if it is not of that form.
 
-    Its Jacobian is ``Σ_p M_pᵀ ⊗ S^p``. A layer of one's own takes part by a method ``kronecker_terms()``.
+    Its Jacobian is ``Σ_p M_pᵀ ⊗ S^p``. A layer of one's own takes part by a method ``kronecker_terms()``, defined in the
+    class that defines its ``forward``; an attribute ``activation``, if it has one, must be the identity.
     """
-    if isinstance(layer, nn.Linear):
+    # Exact types: a subclass may compute something else in its own forward.
+    if type(layer) is nn.Linear:
         return {0: layer.weight.detach().T}
-    if isinstance(layer, GCNConv):
+    if type(layer) is GCNConv:
         return {1: layer.lin.weight.detach().T}
-    if not hasattr(layer, "kronecker_terms") or not (isinstance(layer, GNNSSM) or is_linear(layer)):
+    if not _knows_its_terms(layer) or (hasattr(layer, "activation") and not is_linear(layer)):
         return None
     terms = layer.kronecker_terms()
     return None if terms is None else {power: matrix.detach() for power, matrix in terms.items()}
 
 
+def _knows_its_terms(layer: Layer) -> bool:
+    """Whether ``kronecker_terms`` was written for the ``forward`` that runs, not for one that a subclass replaced."""
+    owner = {name: next((i for i, cls in enumerate(type(layer).__mro__) if name in vars(cls)), None)
+             for name in ("kronecker_terms", "forward", "__call__")}
+    if owner["kronecker_terms"] is None:
+        return False
+    runs = "forward" if owner["forward"] is not None else "__call__"
+    return owner[runs] is not None and owner["kronecker_terms"] <= owner[runs]
+
+
 def _operator(layer: Layer, h: Tensor, graph: tuple) -> Tensor | None:
-    """The matrix ``S`` that the layer applies, in float64; the identity for a layer without a graph."""
+    """The matrix ``S`` that the layer applies; ``None`` if it is not to be had."""
     conv = layer.coupling if isinstance(layer, GNNSSM) else layer
-    if not graph:
-        return torch.eye(h.shape[0], dtype=torch.float64, device=h.device)
-    if not isinstance(conv, GCNConv):
-        return graph[0]
-    if not (conv.normalize and conv.add_self_loops) or conv.improved:
+    if not graph or not isinstance(graph[0], Tensor):
         return None
-    weight = graph[1].double() if len(graph) > 1 and graph[1] is not None else None
-    return normalized_adjacency(graph[0], h.shape[0], dtype=torch.float64, edge_weight=weight)
+    return _pyg_operator(conv, h, *graph) if type(conv) is GCNConv else graph[0]
+
+
+def _pyg_operator(conv: GCNConv, h: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor | None:
+    """The operator of a torch-geometric ``GCNConv`` in float64, from the library's own normalisation."""
+    if edge_index.layout != torch.strided:
+        return None
+    weight = h.new_ones(edge_index.shape[1]) if edge_weight is None else edge_weight
+    if conv.normalize:
+        edge_index, weight = gcn_norm(edge_index, weight.double(), h.shape[0], conv.improved, conv.add_self_loops, conv.flow)
+    senders, receivers = edge_index if conv.flow == "source_to_target" else edge_index.flip(0)
+    S = torch.zeros(h.shape[0], h.shape[0], dtype=torch.float64, device=h.device)
+    return S.index_put_((receivers, senders), weight.double(), accumulate=True)
 
 
 def _is_symmetric(S: Tensor) -> bool:
@@ -153,7 +178,11 @@ def _is_symmetric(S: Tensor) -> bool:
 
 def _kronecker_parts(layer: Layer, h: Tensor, graph: tuple) -> tuple[dict[int, Tensor], Tensor] | None:
     terms = kronecker_terms(layer)
-    S = None if terms is None else _operator(layer, h, graph)
+    if terms is None:
+        return None
+    with torch.no_grad():  # what the layer itself refuses is refused here too
+        _check_output(layer(h, *graph), h)
+    S = torch.eye(h.shape[0], device=h.device) if set(terms) == {0} else _operator(layer, h, graph)
     if S is None:
         return None
     if S.dim() != 2 or S.shape != (h.shape[0], h.shape[0]):
@@ -265,7 +294,9 @@ class JacobianProduct:
             if not self._out.requires_grad:
                 raise ValueError("layer must depend on h through operations that torch differentiates; its output does not")
             self._u = torch.zeros_like(self._out, requires_grad=True)
-            self._pulled, = torch.autograd.grad(self._out, self._h, self._u, create_graph=True)
+            self._pulled, = torch.autograd.grad(self._out, self._h, self._u, create_graph=True, allow_unused=True)
+            if self._pulled is None:
+                raise ValueError("layer must depend on h; its output depends on parameters alone")
         self.in_shape, self.out_shape = self._h.shape, self._out.shape
 
     def jvp(self, v: Tensor) -> Tensor:
@@ -437,6 +468,8 @@ def gradient_norms(layers: Iterable[Layer], h: Tensor, *graph: Tensor, seed: int
     with torch.enable_grad():
         for layer in layers:
             states.append(layer(states[-1], *graph))
+    if len(states) == 1:
+        raise ValueError("layers must hold at least one layer; it was empty")
     gradient = torch.randn(states[-1].shape, generator=_generator(seed, h.device), dtype=h.dtype, device=h.device)
     gradients = torch.autograd.grad(states[-1], states[:-1], gradient / gradient.norm(), allow_unused=True)
     norms = [torch.zeros((), dtype=h.dtype, device=h.device) if g is None else g.norm() for g in gradients]

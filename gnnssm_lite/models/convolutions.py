@@ -70,6 +70,10 @@ class GraphLayer(nn.Module):
             raise TypeError(f"S must be a torch.Tensor, dense or sparse; it was {type(S).__name__}")
         if S.dtype != h.dtype:
             raise TypeError(f"S must have the dtype of h ({h.dtype}); it was {S.dtype}")
+        weight = next(self.parameters(), None)
+        if weight is not None and weight.dtype != h.dtype:
+            raise TypeError(f"h must have the dtype of the layer ({weight.dtype}); it was {h.dtype} "
+                            "(layer.double() and h.double() put both into float64)")
         if h.shape[-1] != self.in_dim:
             raise ValueError(f"h must have {self.in_dim} features in its last dimension; its shape was {tuple(h.shape)}")
         if S.dim() < 2 or S.shape[-1] != h.shape[-2] or S.shape[-2] != h.shape[-2]:

@@ -2,12 +2,13 @@ r"""GNN-SSM: a message-passing layer read as the input of a linear state-space m
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_choice, check_features, check_floating, check_int, check_square
+from ..checks import check_choice, check_features, check_finite, check_floating, check_int, check_square
 
 STATE_MATRICES = ("orthogonal", "identity", "gaussian", "uniform", "spread")
 
@@ -31,8 +32,9 @@ class GNNSSM(nn.Module):
         returns ``(..., n, d)``.
 
     Raises:
-        TypeError: ``coupling`` is not callable; a matrix is no floating-point tensor; ``h`` has another dtype.
-        ValueError: ``Λ`` is not square or not finite, ``B`` does not map into its width, or ``h`` has another width.
+        TypeError: ``coupling`` is not callable; a matrix is no floating-point tensor; ``h`` or ``B`` has another dtype.
+        ValueError: ``Λ`` is not square, ``Λ`` or ``B`` not finite, ``B`` does not map into the width of ``Λ``, or ``h`` or
+            what the coupling returns has another width.
     """
 
     def __init__(self, coupling: Callable[..., Tensor] | None, state_matrix: Tensor,
@@ -41,9 +43,8 @@ class GNNSSM(nn.Module):
         if coupling is not None and not callable(coupling):
             raise TypeError(f"coupling must be callable as coupling(h, *graph); it was {type(coupling).__name__}")
         check_square("state_matrix", state_matrix)
-        if input_matrix is not None and (check_floating("input_matrix", input_matrix).dim() != 2 or input_matrix.shape[1] != state_matrix.shape[1]):
-            raise ValueError(f"input_matrix must have shape (coupling width, {state_matrix.shape[1]}); "
-                             f"its shape was {tuple(input_matrix.shape)}")
+        if input_matrix is not None:
+            _check_input_matrix(input_matrix, state_matrix)
         self.coupling = coupling
         self.register_buffer("Lambda", state_matrix.detach().clone())
         self.register_buffer("B", None if input_matrix is None else input_matrix.detach().clone())
@@ -64,6 +65,9 @@ class GNNSSM(nn.Module):
         if self.coupling is None:
             return memory
         update = self.coupling(h, *graph)
+        width = (self.Lambda if self.B is None else self.B).shape[0]
+        if update.shape != (*h.shape[:-1], width):  # before + could broadcast it
+            raise ValueError(f"coupling must return shape {(*h.shape[:-1], width)}; it returned {tuple(update.shape)}")
         return memory + (update if self.B is None else update @ self.B)
 
     def kronecker_terms(self) -> dict[int, Tensor] | None:
@@ -77,6 +81,16 @@ class GNNSSM(nn.Module):
         terms = {power: weight @ B for power, weight in terms.items()}
         terms[0] = terms[0] + self.Lambda if 0 in terms else self.Lambda
         return terms
+
+
+def _check_input_matrix(input_matrix: Tensor, state_matrix: Tensor) -> None:
+    check_finite("input_matrix", check_floating("input_matrix", input_matrix))
+    if input_matrix.dim() != 2 or input_matrix.shape[1] != state_matrix.shape[1]:
+        raise ValueError(f"input_matrix must have shape (coupling width, {state_matrix.shape[1]}); "
+                         f"its shape was {tuple(input_matrix.shape)}")
+    if input_matrix.dtype != state_matrix.dtype:
+        raise TypeError(f"input_matrix must have the dtype of state_matrix ({state_matrix.dtype}); "
+                        f"it was {input_matrix.dtype}")
 
 
 def state_matrix(dim: int, eig: float = 1.0, kind: str = "orthogonal", generator: torch.Generator | None = None,
@@ -110,8 +124,12 @@ def state_matrix(dim: int, eig: float = 1.0, kind: str = "orthogonal", generator
     Source: Eq. (9) and appendix B of the paper; Haar sampling after Mezzadri (2007).
     """
     dim, kind = check_int("dim", dim, 1), check_choice("kind", kind, STATE_MATRICES)
+    if isinstance(eig, bool) or not isinstance(eig, numbers.Real):
+        raise TypeError(f"eig must be a real number; it was {eig!r} of type {type(eig).__name__}")
     if not math.isfinite(eig) or eig < 0:
         raise ValueError(f"eig must be finite and at least 0; it was {eig}")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise TypeError(f"dtype must be a floating-point torch.dtype; it was {dtype!r}")
     if kind == "identity":
         return eig * torch.eye(dim, dtype=dtype)
     if kind == "uniform":
