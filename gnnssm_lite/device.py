@@ -15,7 +15,10 @@ def default_device(prefer: str | None = None) -> torch.device:
     """
     if prefer is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(prefer)
+    try:
+        device = torch.device(prefer)
+    except RuntimeError as error:
+        raise ValueError(f"prefer must name a device, such as 'cpu'; it was {prefer!r}") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"prefer must be a device of this machine; it was {prefer!r} and no CUDA device is available")
     return device
@@ -32,3 +35,20 @@ def synchronize(device: torch.device) -> None:
     """Wait for queued work on ``device``, so that a wall time means what it says."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def fork_rng(device: torch.device):
+    """A context in which torch may be seeded; the generators of CPU and ``device`` are put back at its end."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+def get_rng_state(device: torch.device) -> list[torch.Tensor]:
+    """States of the CPU's generator and, if it has its own, of the device's."""
+    return [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
+
+
+def set_rng_state(device: torch.device, states: list[torch.Tensor]) -> None:
+    """Put back what :func:`get_rng_state` gave."""
+    torch.set_rng_state(states[0].cpu())
+    if device.type == "cuda" and len(states) > 1:
+        torch.cuda.set_rng_state(states[1].cpu(), device)

@@ -1,0 +1,176 @@
+"""The one training loop: seeded, stopped early on validation only, resumable, with a progress bar."""
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from tqdm.auto import tqdm
+
+from .checks import check_int
+from .device import fork_rng, get_rng_state, set_rng_state
+from .graphs import operator
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to train. Every field is recorded with a result.
+
+    Attributes:
+        max_epochs: upper limit. patience: epochs without a better validation score before stopping.
+        lr, weight_decay: of Adam. seed: of everything random during training, dropout and batch order.
+        clip: largest gradient norm, ``None`` for no clipping.
+    """
+
+    max_epochs: int = 200
+    patience: int = 100
+    lr: float = 0.01
+    weight_decay: float = 5e-4
+    seed: int = 0
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        check_int("max_epochs", self.max_epochs, 1)
+        check_int("patience", self.patience, 1)
+        check_int("seed", self.seed, 0)
+        for name in ("lr", "weight_decay"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{name} must be finite and at least 0; it was {value}")
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training gave: the best epoch by validation, and the history, a row an epoch."""
+
+    best_epoch: int
+    best_validation: float
+    history: pd.DataFrame
+
+
+def fit(model: nn.Module, batches: Callable[[], Iterable], loss: Callable[[nn.Module, object], Tensor],
+        validate: Callable[[nn.Module], float], config: TrainingConfig, checkpoint: str | os.PathLike | None = None,
+        progress: bool = False) -> TrainingResult:
+    """Train ``model`` in place; it ends with the weights of its best validated epoch.
+
+    Args:
+        model: any module.
+        batches: called once an epoch, gives the batches.
+        loss: ``loss(model, batch)``, a scalar to descend.
+        validate: ``validate(model)``, lower is better, called in ``eval`` mode without gradients. It must not look at
+            test data.
+        config: see :class:`TrainingConfig`.
+        checkpoint: a file from which an interrupted run continues, with the same numbers as an uninterrupted one; it is
+            written atomically after every tenth epoch and removed at the end.
+        progress: show a progress bar.
+
+    Raises:
+        FloatingPointError: the loss became NaN or infinite, with the epoch.
+        ValueError: the checkpoint belongs to another configuration.
+    """
+    device = next(model.parameters()).device
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    state = {"epoch": 0, "best_epoch": -1, "best": float("inf"), "weights": None, "history": []}
+    with fork_rng(device):
+        torch.manual_seed(config.seed)
+        if checkpoint is not None and Path(checkpoint).exists():
+            state = _resume(Path(checkpoint), model, optimizer, config, device)
+        bar = tqdm(total=config.max_epochs, initial=state["epoch"], desc="training", disable=not progress, leave=False)
+        while state["epoch"] < config.max_epochs and state["epoch"] - state["best_epoch"] <= config.patience:
+            training_loss = _epoch(model, batches(), loss, optimizer, config, state["epoch"])
+            model.eval()
+            with torch.no_grad():
+                score = float(validate(model))
+            state["history"].append({"epoch": state["epoch"], "loss": training_loss, "validation": score})
+            if score < state["best"]:
+                state |= {"best": score, "best_epoch": state["epoch"], "weights": copy.deepcopy(model.state_dict())}
+            state["epoch"] += 1
+            bar.update()
+            bar.set_postfix(validation=f"{score:.4g}", best=f"{state['best']:.4g}")
+            if checkpoint is not None and state["epoch"] % 10 == 0:
+                _save(Path(checkpoint), model, optimizer, config, device, state)
+        bar.close()
+    if state["weights"] is not None:
+        model.load_state_dict(state["weights"])
+    if checkpoint is not None:
+        Path(checkpoint).unlink(missing_ok=True)
+    return TrainingResult(state["best_epoch"], state["best"], pd.DataFrame(state["history"]))
+
+
+def _epoch(model: nn.Module, batches: Iterable, loss: Callable, optimizer: torch.optim.Optimizer, config: TrainingConfig,
+           epoch: int) -> float:
+    model.train()
+    total, count = 0.0, 0
+    for batch in batches:
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(model, batch)
+        if not torch.isfinite(value):
+            raise FloatingPointError(f"the training loss became {float(value)} in epoch {epoch}")
+        value.backward()
+        if config.clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        optimizer.step()
+        total, count = total + value.item(), count + 1
+    return total / max(count, 1)
+
+
+def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainingConfig, device: torch.device,
+          state: dict) -> None:
+    content = {"config": asdict(config), "model": model.state_dict(), "optimizer": optimizer.state_dict(),
+               "rng": get_rng_state(device), "state": state}
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    with os.fdopen(handle, "wb") as file:
+        torch.save(content, file)
+    os.replace(name, path)
+
+
+def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainingConfig,
+            device: torch.device) -> dict:
+    content = torch.load(path, map_location=device, weights_only=True)
+    if content["config"] != asdict(config):
+        raise ValueError(f"checkpoint must belong to this configuration, {asdict(config)}; {path} holds {content['config']}")
+    model.load_state_dict(content["model"])
+    optimizer.load_state_dict(content["optimizer"])
+    set_rng_state(device, content["rng"])
+    return content["state"]
+
+
+def accuracy(logits: Tensor, y: Tensor) -> float:
+    """Share of rows whose largest logit is at the right class."""
+    return float((logits.argmax(-1) == y).float().mean())
+
+
+def train_node_classifier(model: nn.Module, data: Data, config: TrainingConfig, *, layout: str = "sparse",
+                          checkpoint: str | os.PathLike | None = None, progress: bool = False) -> dict[str, object]:
+    """Train ``model(x, S)`` on the nodes of ``data.train_mask``, stop on ``val_mask``, and only then look at ``test_mask``.
+
+    Args:
+        model: called as ``model(x, S)``, ``S`` the operator that its ``operator`` attribute names (``Â`` if it has none).
+        data: with ``x, edge_index, y`` and the three masks, on the model's device.
+        config, checkpoint, progress: as :func:`fit`.
+        layout: of ``S``.
+
+    Returns:
+        ``{"train_accuracy", "val_accuracy", "test_accuracy", "best_epoch", "epochs", "history"}``; accuracies are shares
+        between 0 and 1 of the weights with the lowest validation loss.
+    """
+    S = operator(getattr(model, "operator", "normalized"), data.edge_index, data.num_nodes, layout, data.x.dtype)
+    cross_entropy = nn.functional.cross_entropy
+
+    def loss(model: nn.Module, mask: Tensor) -> Tensor:
+        return cross_entropy(model(data.x, S)[mask], data.y[mask])
+
+    result = fit(model, lambda: [data.train_mask], loss, lambda m: float(loss(m, data.val_mask)), config, checkpoint, progress)
+    model.eval()
+    with torch.no_grad():
+        logits = model(data.x, S)
+    scores = {f"{part}_accuracy": accuracy(logits[data[f"{part}_mask"]], data.y[data[f"{part}_mask"]])
+              for part in ("train", "val", "test")}
+    return scores | {"best_epoch": result.best_epoch, "epochs": len(result.history), "history": result.history}
