@@ -200,7 +200,7 @@ class Boxes(SphinxTransform):
         first.remove(strong)
         drop_leading_space(first)
         body = [child for child in quote.children if child is not first or len(first)]
-        box = nodes.admonition("", title, *body, classes=["plainbox", kind.lower()])
+        box = nodes.admonition("", title, *body, classes=["plainbox", f"box-{kind.lower()}"])
         box.source, box.line = quote.source, quote.line
         quote.replace_self(box)
         if label["number"]:
