@@ -1,7 +1,7 @@
 """The claims ledger: what the paper claims, what we found, and the evidence for it.
 
 ``book/claims.yml`` is the only place where a claim's state is written down. This module reads and checks it; the tests
-(``tests/test_claims.py``) and the book's pages (``ledger_page.py``) both use it. It needs nothing but PyYAML.
+(``tests/test_claims.py``) and the Sphinx extension ``ledger_page`` both use it. It needs nothing but PyYAML.
 
 From the repository's root::
 
@@ -284,15 +284,6 @@ def main(args: list[str]) -> int:
     found = ledger_problems(ledger)
     print("\n".join(found) or f"{len(ledger['claims'])} claims, no problem")
     return 1 if found else 0
-
-
-# -- Sphinx -------------------------------------------------------------------------------------------------------
-
-def setup(app):
-    """Sphinx calls this; the page half is imported here so that the tests need no Sphinx."""
-    import ledger_page
-
-    return ledger_page.setup(app)
 
 
 if __name__ == "__main__":

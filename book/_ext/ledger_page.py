@@ -1,7 +1,8 @@
 """The ledger in the book: two directives for MyST pages.
 
-``claims`` shows the claims as tables, one a kind. ``:kind:`` (one or several), ``:chapter:`` and ``:prefix:`` (of the
-id) select; ``:summary:`` shows the counts by status instead. ``chapters`` lists the chapters, written and planned.
+``claims`` shows the claims as tables, one a kind. ``:kind:`` (one or several, then in one table), ``:chapter:`` and
+``:prefix:`` (of the id) select; ``:summary:`` shows the counts by status instead. ``chapters`` lists the chapters,
+written and planned.
 
 A directive leaves an empty container; the tables are built when the page is written. By then every chapter is read:
 a link is made only where its target is, and no other extension takes "Theorem 4.2" in a statement for a mention.
@@ -17,7 +18,8 @@ TITLES = {
     "lemma": "Lemmas", "theorem": "Theorems", "proposition": "Propositions",
     "figure": "Figures", "table": "Tables", "prose": "Statements in the text",
 }
-COLUMNS = {"Claim": 14, "What it says": 38, "Chapter": 8, "Paper": 10, "Ours": 10, "Status": 10, "Evidence": 10}
+NOTHING = "–"
+COLUMNS = {"Claim": 16, "What it says, and our evidence": 44, "Chapter": 8, "Paper": 11, "Ours": 11, "Status": 10}
 
 
 class Claims(SphinxDirective):
@@ -33,8 +35,9 @@ class Claims(SphinxDirective):
         if unknown := set(kinds) - set(ledger.KINDS):
             raise self.error(f"kind must be of {ledger.KINDS}, got {sorted(unknown)}")
         self.env.note_dependency(str(ledger.LEDGER))
+        groups = [(None, kinds)] if kinds else [(TITLES[k], [k]) for k in ledger.KINDS]
         view = {"show": "summary" if "summary" in self.options else "claims", "kinds": kinds or list(ledger.KINDS),
-                "chapter": self.options.get("chapter"), "prefix": self.options.get("prefix", "")}
+                "groups": groups, "chapter": self.options.get("chapter"), "prefix": self.options.get("prefix", "")}
         return [nodes.container(classes=["ledger"], ledger=view)]
 
 
@@ -58,13 +61,21 @@ def badge(status: str, text: str | None = None):
 
 
 def table(columns: dict[str, int], rows: list[tuple[list, list[str]]]):
-    """A table; a row is its cells (a string or a list of block nodes) and its ids."""
+    """A table; a row is its cells (a string or a list of block nodes) and its ids.
+
+    Each cell carries its column's name as a class: on a phone a row becomes a card, and the class gives the label.
+    """
+    names = [f"ledger-{c.partition(',')[0].lower().replace(' ', '-')}" for c in columns]
     group = nodes.tgroup("", *[nodes.colspec(colwidth=w) for w in columns.values()], cols=len(columns))
     group += nodes.thead("", nodes.row("", *[nodes.entry("", paragraph(c)) for c in columns]))
     body = nodes.tbody()
     for cells, ids in rows:
-        blocks = [[paragraph(c)] if isinstance(c, str) else c for c in cells]
-        body += nodes.row("", *[nodes.entry("", *b) for b in blocks], ids=ids)
+        row = nodes.row(ids=ids)
+        for name, cell in zip(names, cells, strict=True):
+            blocks = [paragraph(cell)] if isinstance(cell, str) else cell
+            empty = "".join(b.astext() for b in blocks) == NOTHING
+            row += nodes.entry("", *blocks, classes=[name, "ledger-empty"] if empty else [name])
+        body += row
     group += body
     return nodes.table("", group, classes=["ledger-table"])
 
@@ -105,7 +116,7 @@ class Links:
 
 def number(value, std=None) -> str:
     if value is None:
-        return "–"
+        return NOTHING
     if isinstance(value, str):
         return value
     return str(value).replace("-", "−") + (f" ± {std}" if std is not None else "")
@@ -133,6 +144,9 @@ def claim_cells(entry: dict, links: Links) -> list:
         says.append(paragraph(f"Number: {entry['measure']}.", classes=["ledger-note"]))
     if entry.get("note"):
         says.append(paragraph(entry["note"], classes=["ledger-note"]))
+    if names := evidence(entry):
+        parts = [piece for name in names for piece in (" ", nodes.literal("", name))]
+        says.append(paragraph("Evidence:", *parts, classes=["ledger-note"]))
     paper = [paragraph(number(entry.get("paper_value"), entry.get("paper_std")))]
     if quoted := entry.get("paper_value_quoted"):
         text = f"{number(quoted['value'], quoted.get('std'))} ({quoted['source']})"
@@ -140,23 +154,24 @@ def claim_cells(entry: dict, links: Links) -> list:
     ours = [paragraph(number(entry.get("ours")))]
     if entry.get("tolerance") is not None:
         ours.append(paragraph(f"tolerance {entry['tolerance']:g}", classes=["ledger-note"]))
-    evidence = [t.rpartition("/")[2].replace("::", " :: ") for t in ledger.as_list(entry.get("test"))]
-    evidence += [f"results/{r}" for r in ledger.as_list(entry.get("result"))]
     return [first, says, [paragraph(links.chapter(entry["chapter"], str(entry["chapter"])))], paper, ours,
-            [paragraph(badge(entry["status"]))],
-            [paragraph(nodes.literal("", e), classes=["ledger-evidence"]) for e in evidence] or "–"]
+            [paragraph(badge(entry["status"]))]]
+
+
+def evidence(entry: dict) -> list[str]:
+    """The tests and result files of an entry, as they are shown."""
+    tests = [t.rpartition("/")[2].replace("::", " :: ") for t in ledger.as_list(entry.get("test"))]
+    return tests + [f"results/{r}" for r in ledger.as_list(entry.get("result"))]
 
 
 def claims_view(view: dict, data: dict, links: Links) -> list:
     chosen = [e for e in data["claims"] if e["kind"] in view["kinds"] and e["id"].startswith(view["prefix"])
               and view["chapter"] in (None, e["chapter"])]
     out = []
-    for kind in view["kinds"]:
-        entries = [e for e in chosen if e["kind"] == kind]
-        if entries and len(view["kinds"]) > 1:
-            out.append(nodes.rubric("", TITLES[kind]))
-        if entries:
-            rows = [(claim_cells(e, links), [f"claim-{e['id'].replace('.', '-')}"]) for e in entries]
+    for title, kinds in view["groups"]:
+        rows = [(claim_cells(e, links), [f"claim-{e['id'].replace('.', '-')}"]) for e in chosen if e["kind"] in kinds]
+        if rows:
+            out += [nodes.rubric("", title)] if title else []
             out.append(table(COLUMNS, rows))
     return out or [paragraph("No claim is in this selection.")]
 
@@ -169,7 +184,7 @@ def summary_view(view: dict, data: dict, links: Links) -> list:
         counts = [str(sum(e["status"] == s for e in of_kind)) for s in ledger.STATUSES]
         rows.append(([TITLES.get(kind, "All"), *counts, str(len(of_kind))], []))
     out = table({"": 30} | dict.fromkeys(ledger.STATUSES, 14) | {"all": 14}, rows)
-    out["classes"] = ["ledger-summary"]
+    out["classes"].append("ledger-summary")
     for cell, status in zip(list(out.findall(nodes.thead))[0][0][1:], ledger.STATUSES, strict=False):
         cell[:] = [paragraph(badge(status))]
     return [out]
@@ -178,11 +193,11 @@ def summary_view(view: dict, data: dict, links: Links) -> list:
 def chapters_view(view: dict, data: dict, links: Links) -> list:
     rows = []
     for c in data["chapters"]:
-        title = [paragraph(links.chapter(c["number"], links.title(c["number"], c["title"])))]
+        title = [paragraph(links.chapter(c["number"], f"{c['number']}. {links.title(c['number'], c['title'])}"))]
         mine = [e for e in data["claims"] if e["chapter"] == c["number"]]
-        settled = f"{sum(e['status'] != 'open' for e in mine)} of {len(mine)}" if mine else "–"
-        rows.append(([str(c["number"]), title, c["question"], c["paper"], settled], []))
-    return [table({"": 4, "Chapter": 26, "The question": 44, "In the paper": 14, "Claims settled": 12}, rows)]
+        settled = f"{sum(e['status'] != 'open' for e in mine)} of {len(mine)}" if mine else NOTHING
+        rows.append(([title, c["question"], c["paper"], settled], []))
+    return [table({"The chapter": 30, "The question": 44, "In the paper": 14, "Claims settled": 12}, rows)]
 
 
 VIEWS = {"claims": claims_view, "summary": summary_view, "chapters": chapters_view}
