@@ -236,6 +236,7 @@ def khop_shells(edge_index: Tensor, num_nodes: int, max_hops: int) -> list[Tenso
         frontier = reached - reached.multiply(seen)  # boolean set difference
         frontier.eliminate_zeros()
         seen = (seen + frontier).astype(bool)
+        frontier.sort_indices()  # a sparse product leaves them in any order
         rows, cols = frontier.nonzero()
         shells.append(torch.from_numpy(np.stack([rows, cols]).astype(np.int64)).to(edge_index.device))
     return shells

@@ -317,7 +317,7 @@ class JacobianProduct:
 def _lanczos(matvec: Callable[[Tensor], Tensor], start: Tensor, steps: int, stop: Callable | None = None) -> Tensor:
     """Tridiagonal matrix of the Lanczos process with full reorthogonalisation, on ``start``'s device, as float64 on CPU.
 
-    ``stop(T, beta)`` is asked after every fifth step and ends the process when it returns true.
+    ``stop(T, beta)`` is asked after every fifth step and the last, and ends the process when it returns true.
     """
     steps = min(steps, start.numel())
     basis = start.new_empty(steps, start.numel())
@@ -332,7 +332,8 @@ def _lanczos(matvec: Callable[[Tensor], Tensor], start: Tensor, steps: int, stop
         beta = float(w.norm())
         scale = max(map(abs, alphas + betas), default=0.0)
         T = _tridiagonal(alphas, betas)
-        if beta <= 1e-12 * scale or (stop is not None and (step + 1) % 5 == 0 and stop(T, beta)):
+        ask = stop is not None and ((step + 1) % 5 == 0 or step + 1 == steps)
+        if (ask and stop(T, beta)) or beta <= 1e-12 * scale:
             return T
         betas.append(beta)
         q = w / beta
@@ -361,6 +362,8 @@ def spectral_norm(layer: Layer, h: Tensor, *graph: Tensor, tol: float = 1e-6, ma
         TypeError, ValueError: as :class:`JacobianProduct`.
         RuntimeError: no convergence within ``max_steps``.
     """
+    if not 0 < tol < 1:
+        raise ValueError(f"tol must lie between 0 and 1; it was {tol}")
     gram, size = JacobianProduct(layer, h, *graph).smaller_gram()
     start = torch.randn(size, generator=_generator(seed, h.device), dtype=h.dtype, device=h.device)
     residual = math.inf
