@@ -238,7 +238,7 @@ class Mentions(SphinxTransform):
                 join_texts(parent)
                 for text in [child for child in parent.children if isinstance(child, nodes.Text)]:
                     pieces = list(self.pieces(text.astext(), parent))
-                    if len(pieces) > 1:
+                    if any(isinstance(piece, addnodes.pending_xref) for piece in pieces):
                         parent.replace(text, pieces)
 
     def pieces(self, text: str, parent: nodes.Element) -> Iterator[nodes.Node]:
