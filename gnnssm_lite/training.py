@@ -24,8 +24,11 @@ class TrainingConfig:
     """How to train. Every field is recorded with a result.
 
     Attributes:
-        max_epochs: upper limit. patience: epochs without a better validation score before stopping.
-        lr, weight_decay: of Adam. seed: of everything random during training, dropout and batch order.
+        max_epochs: upper limit.
+        patience: epochs without a better validation score before stopping.
+        lr: learning rate of Adam.
+        weight_decay: of Adam, on all parameters.
+        seed: of everything random during training, dropout and batch order.
         clip: largest gradient norm, ``None`` for no clipping.
     """
 
