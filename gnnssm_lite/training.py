@@ -115,7 +115,7 @@ def _epoch(model: nn.Module, batches: Iterable, loss: Callable, optimizer: torch
         optimizer.zero_grad(set_to_none=True)
         value = loss(model, batch)
         if not torch.isfinite(value):
-            raise FloatingPointError(f"the training loss became {float(value)} in epoch {epoch}")
+            raise FloatingPointError(f"the training loss became {value.item()} in epoch {epoch}")
         value.backward()
         if config.clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), config.clip)

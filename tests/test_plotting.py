@@ -1,0 +1,145 @@
+"""Figures and sliders: drawn from data, described in words, usable without a kernel."""
+import re
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+matplotlib.use("Agg")
+
+from gnnssm_lite import graphs, jacobian, plotting, widgets  # noqa: E402
+from gnnssm_lite.models import GCN  # noqa: E402
+
+
+def toy(scale: float = 1.0, shift: int = 0):
+    figure, axis = plotting.subplots()
+    axis.plot([0, 1], [shift, scale])
+    return figure
+
+
+def test_show_carries_number_caption_and_alt_text():
+    page = plotting.show(toy(), "3.A", "Norm of Â, ‖J‖₂ < 1", 'a line, "rising"').data
+    assert 'id="figure-3-a"' in page and "Figure 3.A." in page and "‖J‖₂ &lt; 1" in page
+    assert 'alt="a line, &quot;rising&quot;"' in page and "data:image/png;base64," in page
+
+
+@pytest.mark.parametrize("missing", ["number", "caption", "alt"])
+def test_show_refuses_a_figure_without_words(missing):
+    words = {"number": "3.A", "caption": "words", "alt": "words"} | {missing: " "}
+    with pytest.raises(ValueError, match=f"{missing} must not be empty"):
+        plotting.show(toy(), **words)
+
+
+def test_drawing_leaves_the_reader_s_style_and_no_open_figure():
+    matplotlib.pyplot.close("all")
+    before = dict(matplotlib.rcParams)
+    plotting.show(toy(), "1.A", "caption", "alt")
+    assert dict(matplotlib.rcParams) == before and not matplotlib.pyplot.get_fignums()
+
+
+def frame():
+    return pd.DataFrame([{"depth": k, "norm": 0.5 ** k + seed, "model": model}
+                         for k in range(4) for seed in range(2) for model in "ab"])
+
+
+DENSITY = jacobian.SpectralDensity(np.array([0.1, 0.5, 2.0]), np.array([0.5, 0.25, 0.25]), 12)
+PICTURES = {
+    "graph": lambda: plotting.draw_graph(graphs.path(4), 4, values=torch.arange(4.0), value_label="x"),
+    "matrices": lambda: plotting.matrices({"A": torch.eye(3), "B": torch.ones(2, 3)}),
+    "regime map": lambda: plotting.regime_map(pd.DataFrame(np.eye(3)), "depth", "scale", "log energy"),
+    "lines": lambda: plotting.lines(frame(), "depth", "norm", "model", "depth (layers)", "norm", logy=True,
+                                    reference={"one": 1.0}),
+    "densities": lambda: plotting.densities({"sample": np.linspace(0, 1, 50), "lanczos": DENSITY},
+                                            {"sample": (np.linspace(0, 1, 9), np.ones(9))}),
+    "complex plane": lambda: plotting.complex_plane({"a": torch.exp(1j * torch.arange(5.0)), "b": np.ones(3)}),
+    "phase portrait": lambda: plotting.phase_portrait({"a": np.ones((3, 5, 2))}),
+    "bars": lambda: plotting.bars(frame(), "norm", "model", None, "norm", "model"),
+}
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_every_kind_of_picture_draws_with_labelled_axes(kind):
+    figure = PICTURES[kind]()
+    page = plotting.show(figure, "1.A", "caption", "alt").data
+    assert len(page) > 3000
+    if kind not in ("graph", "matrices"):
+        words = [axis.get_xlabel() for axis in figure.axes] + [getattr(figure, "_supxlabel", None)]
+        assert any(words)
+
+
+def test_densities_integrate_to_one_on_the_axis():
+    edges = np.linspace(0, 3, 31)
+    assert np.sum(DENSITY.histogram(edges) * np.diff(edges)) == pytest.approx(1)
+    assert np.sum(plotting._histogram(torch.rand(1000), edges) * np.diff(edges)) == pytest.approx(1)
+
+
+def test_static_slider_holds_every_combination_and_needs_no_kernel():
+    page = widgets.static(toy, "4.B", "caption", "a line", scale=[0.5, 1.0, 2.0], shift=[0, 1]).data
+    assert page.count("data:image/png;base64,") == 6 and page.count('type="range"') == 2
+    assert 'id="figure-4-b"' in page and "scale" in page and 'alt="a line"' in page
+    assert len(set(re.findall(r"data:image/png;base64,[A-Za-z0-9+/=]+", page))) == 6
+
+
+def test_explore_is_static_in_the_book_and_live_elsewhere(monkeypatch):
+    calls = []
+
+    def draw(scale):
+        calls.append(scale)
+        return toy(scale)
+
+    monkeypatch.setenv("GNNSSM_BOOK_BUILD", "1")
+    assert widgets.explore(draw, "4.B", "caption", "alt", scale=[1.0, 2.0, 3.0]).data and calls == [1.0, 2.0, 3.0]
+    monkeypatch.delenv("GNNSSM_BOOK_BUILD")
+    calls.clear()
+    widgets.explore(draw, "4.B", "caption", "alt", scale=[1.0, 2.0, 3.0])
+    assert calls == [2.0]
+
+
+def test_live_slider_calls_the_callback_at_lowest_default_and_highest(monkeypatch):
+    import ipywidgets
+
+    calls, made = [], {}
+
+    def interact(update, **sliders):
+        made.update(sliders)
+        for name, slider in sliders.items():
+            for value in (slider.options[0], slider.value, slider.options[-1]):
+                update(**{name: value})
+
+    monkeypatch.setattr(ipywidgets, "interact", interact)
+    monkeypatch.delenv("GNNSSM_BOOK_BUILD", raising=False)
+
+    def draw(scale):
+        calls.append(scale)
+        return toy(scale)
+
+    widgets.explore(draw, "4.B", "caption", "alt", scale=[1.0, 2.0, 3.0])
+    assert calls == [1.0, 2.0, 3.0] and list(made) == ["scale"]
+
+
+@pytest.mark.parametrize("knobs, message", [
+    ({}, "knobs must name at least one knob"),
+    ({"scale": []}, "knob scale must have at least one value"),
+    ({"scale": range(100)}, "knobs must have at most 80 combinations; they had 100"),
+])
+def test_bad_knobs_are_refused(knobs, message):
+    with pytest.raises(ValueError, match=message):
+        widgets.explore(toy, "4.B", "caption", "alt", **knobs)
+
+
+def test_an_error_in_a_picture_fails_the_build(monkeypatch):
+    monkeypatch.setenv("GNNSSM_BOOK_BUILD", "1")
+
+    def draw(scale):
+        raise RuntimeError("broken picture")
+
+    with pytest.raises(RuntimeError, match="broken picture"):
+        widgets.explore(draw, "4.B", "caption", "alt", scale=[1.0])
+
+
+def test_spectral_density_of_a_layer_can_be_drawn():
+    S = graphs.normalized_adjacency(graphs.grid(4, 4), 16, dtype=torch.float64)
+    density = jacobian.spectral_density(GCN(4, 4, "tanh").double(), torch.randn(16, 4, dtype=torch.float64), S)
+    assert plotting.show(plotting.densities({"GCN": density}), "3.A", "caption", "alt").data

@@ -1,0 +1,158 @@
+"""The training loop: reproducible, resumable, stopped on validation only."""
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from gnnssm_lite import graphs
+from gnnssm_lite.datasets import karate_club
+from gnnssm_lite.models import build, names
+from gnnssm_lite.training import TrainingConfig, accuracy, fit, train_node_classifier
+
+
+@pytest.fixture
+def karate():
+    data = karate_club()
+    order = torch.randperm(34, generator=torch.Generator().manual_seed(0))
+    for part, nodes in {"train": order[:10], "val": order[10:20], "test": order[20:]}.items():
+        data[f"{part}_mask"] = torch.zeros(34, dtype=torch.bool).index_fill_(0, nodes, True)
+    return data
+
+
+def network(data, name="GCN", **options):
+    return build(name, data.num_features, 2, 8, 2, dropout=0.5, **options)
+
+
+def test_same_seed_gives_the_same_numbers_bit_for_bit(karate):
+    config = TrainingConfig(max_epochs=15, seed=3)
+    first, second = (train_node_classifier(network(karate), karate, config)["history"] for _ in range(2))
+    assert first.equals(second)
+    other = train_node_classifier(network(karate), karate, TrainingConfig(max_epochs=15, seed=4))["history"]
+    assert not first.equals(other)
+
+
+def test_training_leaves_the_global_generator_alone(karate):
+    torch.manual_seed(11)
+    expected = torch.rand(1)
+    torch.manual_seed(11)
+    train_node_classifier(network(karate), karate, TrainingConfig(max_epochs=2))
+    assert torch.equal(torch.rand(1), expected)
+
+
+class Interrupt(Exception):
+    """Stands for a killed process."""
+
+
+@pytest.mark.parametrize("die_at", [11, 25, 30])
+def test_an_interrupted_run_ends_with_the_numbers_of_an_uninterrupted_one(karate, tmp_path, die_at):
+    config = TrainingConfig(max_epochs=40, patience=40, seed=5)
+    whole = network(karate)
+    expected = train_node_classifier(whole, karate, config)
+    checkpoint, calls = tmp_path / "run.pt", []
+
+    def loss(model, mask):
+        calls.append(1)
+        if len(calls) > 2 * die_at:
+            raise Interrupt
+        return nn.functional.cross_entropy(model(karate.x, S)[mask], karate.y[mask])
+
+    S = graphs.normalized_adjacency(karate.edge_index, 34, "sparse")
+    with pytest.raises(Interrupt):
+        fit(network(karate), lambda: [karate.train_mask], loss, lambda m: float(loss(m, karate.val_mask)), config, checkpoint)
+    assert checkpoint.exists()
+    resumed = network(karate)
+    result = train_node_classifier(resumed, karate, config, checkpoint=checkpoint)
+    assert result["history"].equals(expected["history"])
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True))
+    assert not checkpoint.exists()
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(karate, tmp_path):
+    checkpoint = tmp_path / "run.pt"
+    calls = []
+
+    def validate(model):
+        calls.append(1)
+        if len(calls) > 12:
+            raise Interrupt
+        return 1.0 / len(calls)
+
+    def loss(model, batch):
+        return model(karate.x, S).square().mean()
+
+    S = graphs.normalized_adjacency(karate.edge_index, 34)
+    with pytest.raises(Interrupt):
+        fit(network(karate), lambda: [0], loss, validate, TrainingConfig(max_epochs=20), checkpoint)
+    with pytest.raises(ValueError, match="checkpoint must belong to this configuration"):
+        fit(network(karate), lambda: [0], loss, validate, TrainingConfig(max_epochs=20, lr=0.5), checkpoint)
+
+
+def test_stopping_uses_validation_and_returns_its_best_weights():
+    model = nn.Linear(1, 1, bias=False)
+    scores = iter([3.0, 1.0, 2.0, 2.0, 2.0, 0.0])
+    weights = []
+
+    def validate(module):
+        weights.append(copy.deepcopy(module.state_dict()))
+        return next(scores)
+
+    result = fit(model, lambda: [0], lambda m, b: m.weight.square().sum(), validate, TrainingConfig(max_epochs=50, patience=3))
+    assert (result.best_epoch, result.best_validation, len(result.history)) == (1, 1.0, 5)
+    assert torch.equal(model.weight, weights[1]["weight"])
+
+
+def test_labels_of_test_nodes_cannot_change_training(karate):
+    config = TrainingConfig(max_epochs=10)
+    first = train_node_classifier(network(karate), karate, config)
+    karate.y[karate.test_mask] = 1 - karate.y[karate.test_mask]
+    second = train_node_classifier(network(karate), karate, config)
+    assert first["history"].equals(second["history"])
+    assert first["test_accuracy"] == pytest.approx(1 - second["test_accuracy"])
+
+
+def test_a_diverging_loss_is_reported_with_its_epoch():
+    model = nn.Linear(1, 1)
+    with pytest.raises(FloatingPointError, match="nan in epoch 0"):
+        fit(model, lambda: [0], lambda m, b: m.weight.sum() * float("nan"), lambda m: 0.0, TrainingConfig())
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"max_epochs": 0}, "max_epochs must be at least 1; it was 0"),
+    ({"patience": -1}, "patience must be at least 1"),
+    ({"lr": float("nan")}, "lr must be finite"),
+    ({"weight_decay": -1.0}, "weight_decay must be finite and at least 0; it was -1.0"),
+])
+def test_bad_configurations_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(**options)
+
+
+def test_accuracy_counts_right_rows():
+    logits = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0]])
+    assert accuracy(logits, torch.tensor([0, 0, 0])) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_registered_network_learns_the_karate_club(karate, name):
+    karate.val_mask = karate.train_mask
+    scores = train_node_classifier(build(name, 34, 2, 8, 2), karate, TrainingConfig(max_epochs=60))
+    assert scores["train_accuracy"] > 0.85
+
+
+def test_state_and_input_matrices_are_shared_by_layers_and_not_trained():
+    model = build("GCN-SSM", 4, 2, 8, 3, kind="orthogonal", eig=0.9)
+    assert all(torch.equal(layer.Lambda, model.layers[0].Lambda) for layer in model.layers)
+    assert all(torch.equal(layer.B, model.layers[0].B) for layer in model.layers)
+    trained = dict(model.named_parameters())
+    assert not any("Lambda" in name or name.endswith(".B") for name in trained)
+    assert sum(p.numel() for p in trained.values()) == sum(p.numel() for p in build("GCN", 4, 2, 8, 3).parameters())
+
+
+def test_unknown_names_suggest_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'GCN-SSM'"):
+        build("GCNSSM", 4, 2, 8, 3)
+    with pytest.raises(TypeError):
+        build("GCN", 4, 2, 8, 3, no_such_option=1)
+    with pytest.raises(ValueError, match="level must be 'node'"):
+        build("GCN", 4, 2, 8, 3, level="edge")
