@@ -71,7 +71,7 @@ def compose(layers: Iterable[Layer]) -> Layer:
 def layer_jacobian(layer: Layer, h: Tensor, *graph: Tensor) -> Tensor:
     r"""Dense Jacobian ``∂vec(H')/∂vec(H)`` by automatic differentiation, ``vec`` stacking columns.
 
-    For a linear GCN layer it equals ``torch.kron(W.T, S)``.
+    For a linear GCN layer it equals ``torch.kron(W.T.contiguous(), S)``.
 
     Args:
         layer: any callable ``layer(h, *graph)``. Sparse operators among ``graph`` are made dense here.
