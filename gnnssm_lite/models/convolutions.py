@@ -82,6 +82,14 @@ class GraphLayer(nn.Module):
         if S.layout != torch.strided and (h.dim() > 2 or S.layout != torch.sparse_csr):
             raise ValueError(f"S must be dense for batched h, else dense or torch.sparse_csr; its layout was {S.layout}")
 
+    def lift(self, h: Tensor) -> Tensor:
+        """Features as the layer's state: ``h`` itself, except for layers that carry more than ``h``."""
+        return h
+
+    def readout(self, state: Tensor) -> Tensor:
+        """The features within a state; undoes :meth:`lift`."""
+        return state
+
     def extra_repr(self) -> str:
         return f"{self.in_dim}, {self.out_dim}"
 

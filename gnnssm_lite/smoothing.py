@@ -1,0 +1,536 @@
+r"""Dirichlet energy and its relatives, layer by layer, with the bounds of section 4 of the paper.
+
+Introduced in chapters 5 and 6. All measures are summed in float64 whatever the dtype of the features: those of a deep
+vanishing network are near 1e-30, and their squares do not exist in float32.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import pandas as pd
+import scipy.sparse.linalg
+import torch
+from torch import Tensor, nn
+
+from .checks import check_edge_index, check_features, check_finite, check_floating, check_int
+from .graphs import edges_of, laplacian, to_dense
+from .jacobian import spectral_norm
+from .models.convolutions import GCN, identity
+from .models.recurrence import GNNSSM
+
+Layer = Callable[..., Tensor]
+CHUNK = 2 ** 22  # entries of one block of edge differences: 32 MiB in float64
+DENSE_NODES = 512  # up to this size an eigensolver for dense matrices is the faster one
+
+# Lipschitz constants of the activations that layers can name. GELU's slope Φ(x) + x φ(x) is largest at x = √2.
+LIPSCHITZ = {identity: 1.0, torch.relu: 1.0, torch.tanh: 1.0, torch.sigmoid: 0.25, nn.functional.elu: 1.0,
+             nn.functional.leaky_relu: 1.0,
+             nn.functional.gelu: (1 + math.erf(1)) / 2 + math.exp(-1) / math.sqrt(math.pi)}
+
+
+# ---------------------------------------------------------------- measures
+
+def dirichlet_energy(h: Tensor, edge_index: Tensor) -> Tensor:
+    r"""Dirichlet energy, each undirected edge counted once (Eq. 11, chapter 6).
+
+    .. math:: E(H) = \operatorname{tr}(H^\top L H) = \sum_{(u,v) \in E} \|h_u - h_v\|^2
+
+    Summed edge by edge, in blocks: time and memory are ``O(m d)`` and ``O(n d)``, the result is never negative, and it
+    is exactly 0 for constant features.
+
+    Args:
+        h: ``(..., n, d)``, finite. edge_index: ``(2, E)``, both directions of every edge; self-loops do not count.
+
+    Shapes:
+        returns ``(...)``, float64: one number a feature matrix.
+
+    Raises:
+        TypeError, ValueError: no floating-point features, NaN or infinite ones; a graph that is not undirected or does
+            not fit ``h``.
+
+    Source: Cai & Wang (2020).
+    """
+    return _energy(h, _checked_pairs(h, edge_index))
+
+
+def feature_norm(h: Tensor) -> Tensor:
+    """Frobenius norm ``‖H‖`` of each feature matrix, shape ``(...)``, float64."""
+    return torch.linalg.vector_norm(check_features(h), dim=(-2, -1), dtype=torch.float64)
+
+
+def rayleigh_quotient(h: Tensor, edge_index: Tensor) -> Tensor:
+    r"""Norm-free Dirichlet energy: how unlike neighbours are, whatever the size of the features (chapter 6).
+
+    .. math:: R(H) = E(H) / \|H\|^2 \in [0, \lambda_{\max}(L)]
+
+    It does not change when ``H`` is scaled, so it tells features that shrink from features that become alike.
+
+    Args, Shapes: as :func:`dirichlet_energy`.
+
+    Raises:
+        TypeError, ValueError: as :func:`dirichlet_energy`; features that are all zero, for which there is no quotient.
+    """
+    pairs = _checked_pairs(h, edge_index)
+    return _quotient(h, pairs, _refuse_zero(h))
+
+
+def normalized_rayleigh_quotient(h: Tensor, S: Tensor) -> Tensor:
+    r"""Rayleigh quotient of the normalised Laplacian ``I - Â`` (chapter 6).
+
+    .. math::
+        R_{\mathrm{sym}}(H) = \frac{\operatorname{tr}(H^\top (I - \hat A) H)}{\|H\|^2}
+                             = 1 - \frac{\langle H, \hat A H\rangle}{\|H\|^2}
+
+    It lies in ``[0, 2)`` for ``S = Â`` and is 0 for features proportional to ``D̃^{1/2} 1``, the limit of ``Â^K``. The
+    difference has the rounding error of ``S``; :func:`trajectory` sums over edges instead and resolves smaller values.
+
+    Args:
+        h: ``(..., n, d)``, finite and not all zero. S: ``(..., n, n)``, dense or sparse, symmetric.
+
+    Shapes:
+        returns ``(...)``, float64.
+
+    Raises:
+        TypeError, ValueError: wrong types, shapes that do not fit, features that are NaN or all zero.
+    """
+    check_finite("h", check_features(h))
+    check_floating("S", S)
+    if S.shape[-2:] != (h.shape[-2], h.shape[-2]):
+        raise ValueError(f"S must have shape (..., {h.shape[-2]}, {h.shape[-2]}) to fit h; "
+                         f"its shape was {tuple(S.shape)}")
+    unit = _unit(h, _refuse_zero(h))
+    return (unit * (unit - S.double() @ unit)).sum((-2, -1)) / unit.square().sum((-2, -1))
+
+
+def _pairs(edge_index: Tensor) -> Tensor:
+    """Each undirected edge once, without self-loops."""
+    return edge_index[:, edge_index[0] < edge_index[1]]
+
+
+def _checked_pairs(h: Tensor, edge_index: Tensor) -> Tensor:
+    check_finite("h", check_features(h))
+    return _pairs(check_edge_index(edge_index, h.shape[-2])[0])
+
+
+def _refuse_zero(h: Tensor) -> Tensor:
+    largest = h.detach().abs().amax((-2, -1), keepdim=True)
+    if not bool((largest > 0).all()):
+        raise ValueError("h must not be all zero: the quotient E(H)/‖H‖² is then 0/0")
+    return largest
+
+
+def _unit(h: Tensor, largest: Tensor) -> Tensor:
+    """``h`` in float64 with largest entry 1, so that no square under- or overflows."""
+    return h.double() / largest.double()
+
+
+def _energy(h: Tensor, pairs: Tensor, scale: Tensor | None = None) -> Tensor:
+    """``Σ ‖s_u h_u - s_v h_v‖²`` over ``pairs``, with node weights ``s = scale`` of shape ``(n, 1)`` or without."""
+    total = h.new_zeros(h.shape[:-2], dtype=torch.float64)
+    block = max(1, CHUNK // max(1, h.shape[-1] * math.prod(h.shape[:-2])))
+    for u, v in pairs.split(block, 1):
+        if scale is None:
+            gap = (h[..., u, :] - h[..., v, :]).double()
+        else:
+            gap = scale[u] * h[..., u, :].double() - scale[v] * h[..., v, :].double()
+        total = total + gap.square().sum((-2, -1))
+    return total
+
+
+def _quotient(h: Tensor, pairs: Tensor, largest: Tensor, scale: Tensor | None = None) -> Tensor:
+    unit = _unit(h, largest)
+    return _energy(unit, pairs, scale) / unit.square().sum((-2, -1))
+
+
+# ---------------------------------------------------------------- trajectories
+
+MEASURES = ("energy", "norm", "rayleigh", "normalized_rayleigh")
+
+
+def walk(layers: Iterable[Layer], h: Tensor, *graph: object) -> Iterator[Tensor]:
+    """The features ``H^{(0)}, H^{(1)}, ...`` one by one, without gradients; no more than one layer's are kept.
+
+    Args:
+        layers: callables ``layer(h, *graph)``; a generator may make each one just before it is needed.
+        h: ``(n, d)``, features. The first layer's ``lift`` turns them into its state, if it has one.
+        graph: what the layers take beside features.
+
+    Yields:
+        the ``readout`` of each state (the state itself for layers without one), the initial one first.
+    """
+    layers = iter(layers)
+    first = next(layers, None)
+    if first is None:
+        yield h
+        return
+    with torch.no_grad():
+        state = first.lift(h) if hasattr(first, "lift") else h
+    yield _readout(first, state)
+    for layer in chain([first], layers):
+        with torch.no_grad():  # around the step only: a generator must not change the mode of the code that runs it
+            state = layer(state, *graph)
+        yield _readout(layer, state)
+
+
+def _readout(layer: Layer, state: Tensor) -> Tensor:
+    return layer.readout(state) if hasattr(layer, "readout") else state
+
+
+def trajectory(layers: Iterable[Layer], h: Tensor, *graph: object,
+               measures: Iterable[str] | Mapping[str, Callable[[Tensor], object]] = MEASURES,
+               edge_index: Tensor | None = None) -> pd.DataFrame:
+    r"""Measures of the features after every layer of a stack; the features themselves are not kept.
+
+    Args:
+        layers, h, graph: as :func:`walk`. The stack may have any depth: memory does not grow with it.
+        measures: names out of ``"energy"`` (:func:`dirichlet_energy`), ``"norm"``, ``"rayleigh"`` (``E/‖H‖²``) and
+            ``"normalized_rayleigh"`` (for ``I - Â``), or a mapping from names of your own to functions of ``H^{(k)}``
+            that return a number; in a mapping the value ``None`` stands for the built-in measure of that name.
+        edge_index: edges for the built-in measures; by default those of ``graph[0]``, an ``edge_index`` or an operator.
+
+    Shapes:
+        ``h``: ``(n, d)``; returns one row a layer, ``K + 1`` of them, with the columns ``layer`` and ``measures``.
+
+    Quotients are NaN once features are exactly zero. Overflowing features give ``inf`` and then NaN, no error.
+
+    Raises:
+        TypeError, ValueError: ``h`` is no finite feature matrix; an unknown measure; a graph without edges to be found.
+
+    Example:
+        >>> trajectory((GCN(64, 64) for _ in range(80)), x, S)
+    """
+    check_finite("h", check_features(h))
+    if h.dim() != 2:
+        raise ValueError(f"h must have shape (nodes, features); its shape was {tuple(h.shape)}")
+    functions = _resolve_measures(measures, h, graph, edge_index)
+    rows = []
+    for k, features in enumerate(walk(layers, h, *graph)):
+        with torch.no_grad():
+            rows.append({"layer": k, **{name: float(f(features)) for name, f in functions.items()}})
+    return pd.DataFrame(rows)
+
+
+def projected_trajectory(layers: Iterable[Layer], h: Tensor, *graph: object,
+                         projection: Tensor | None = None) -> np.ndarray:
+    """Features after every layer in a fixed plane, for phase plots.
+
+    Args:
+        layers, h, graph: as :func:`walk`.
+        projection: ``(d, 2)``, for instance :func:`principal_plane`; the first two features if ``None``.
+
+    Shapes:
+        returns ``(K + 1, n, 2)``, float64.
+    """
+    points = []
+    for features in walk(layers, h, *graph):
+        with torch.no_grad():
+            flat = features[..., :2] if projection is None else features @ projection
+        points.append(flat.double().cpu().numpy())
+    return np.stack(points)
+
+
+def principal_plane(h: Tensor, dim: int = 2) -> Tensor:
+    """The ``dim`` principal directions of ``h`` about the origin, ``(d, dim)``, orthonormal.
+
+    About the origin and not the mean, because 0 is the fixed point to look at. Signs: the largest entry is positive.
+    """
+    dim = check_int("dim", dim, 1)
+    if dim > min(h.shape[-2:]):
+        raise ValueError(f"dim must be at most {min(h.shape[-2:])}, the rank of h at best; it was {dim}")
+    directions = torch.linalg.svd(check_features(h).detach(), full_matrices=False).Vh[:dim]
+    largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
+    return (directions * largest.sign()).T.contiguous()
+
+
+def decay_rate(values: object) -> float:
+    """The factor per layer ``ρ`` of the best fit ``values[k] ≈ c ρ^k`` (least squares on logarithms).
+
+    Args:
+        values: a measure after each layer; entries that are zero or not finite are left out, at least two must remain.
+
+    Raises:
+        ValueError: fewer than two positive finite values.
+    """
+    values = np.asarray(values, dtype=float)
+    layer = np.flatnonzero(np.isfinite(values) & (values > 0))
+    if len(layer) < 2:
+        raise ValueError(f"values must hold at least two positive finite numbers; it held {len(layer)}")
+    return float(np.exp(np.polyfit(layer, np.log(values[layer]), 1)[0]))
+
+
+def _resolve_measures(measures: object, h: Tensor, graph: tuple, edge_index: Tensor | None) -> dict[str, Callable]:
+    if isinstance(measures, str):
+        measures = [measures]
+    wanted = dict(measures) if isinstance(measures, Mapping) else dict.fromkeys(measures)
+    unknown = sorted(name for name, f in wanted.items() if f is None and name not in MEASURES)
+    if unknown:
+        raise ValueError(f"measures must be among {', '.join(MEASURES)} or map names to functions; "
+                         f"unknown: {', '.join(unknown)}")
+    built_in = {"norm": feature_norm}
+    if any(f is None and name != "norm" for name, f in wanted.items()):
+        built_in |= _edge_measures(h, graph, edge_index)
+    return {name: built_in[name] if f is None else f for name, f in wanted.items()}
+
+
+def _edge_measures(h: Tensor, graph: tuple, edge_index: Tensor | None) -> dict[str, Callable]:
+    """The measures that need edges, with all that does not change between layers computed once."""
+    edge_index = _edges(graph) if edge_index is None else edge_index
+    pairs = _checked_pairs(h, edge_index)
+    degree = torch.bincount(pairs.reshape(-1), minlength=h.shape[-2])
+    scale = (degree.double() + 1).rsqrt().unsqueeze(-1)  # hᵀ(I - Â)h = Σ ‖h_u/√d̃_u - h_v/√d̃_v‖²
+
+    def largest(features: Tensor) -> Tensor:
+        return features.abs().amax((-2, -1), keepdim=True)
+
+    return {"energy": lambda features: _energy(features, pairs),
+            "rayleigh": lambda features: _quotient(features, pairs, largest(features)),
+            "normalized_rayleigh": lambda features: _quotient(features, pairs, largest(features), scale)}
+
+
+def _edges(graph: tuple) -> Tensor:
+    first = graph[0] if graph else None
+    if not isinstance(first, Tensor) or first.dim() != 2:
+        raise ValueError("edge_index must be given when the first of graph is no operator and no edge_index; "
+                         f"it was {type(first).__name__}")
+    return edges_of(first) if first.is_floating_point() else first
+
+
+# ---------------------------------------------------------------- norms and bounds
+
+def operator_norm(S: Tensor) -> float:
+    """Spectral norm ``‖S‖₂`` of an operator or weight, dense or sparse; 1 for ``Â``."""
+    if check_floating("S", S).dim() != 2:
+        raise ValueError(f"S must be a matrix; its shape was {tuple(S.shape)}")
+    S = S.detach()
+    if S.layout == torch.strided or max(S.shape) <= DENSE_NODES:
+        return float(torch.linalg.matrix_norm(check_finite("S", to_dense(S).double()), 2))
+    start = np.random.default_rng(0).standard_normal(min(S.shape))  # a fixed start: the same answer each time
+    return float(scipy.sparse.linalg.svds(_scipy(S), k=1, v0=start, return_singular_vectors=False)[0])
+
+
+def _scipy(S: Tensor) -> scipy.sparse.csr_matrix:
+    parts = (S.values().double(), S.col_indices(), S.crow_indices())
+    return scipy.sparse.csr_matrix(tuple(part.cpu().numpy() for part in parts), shape=tuple(S.shape))
+
+
+def layer_norm_bound(layer: Layer, S: Tensor, lipschitz: float | None = None) -> float:
+    r"""A bound of ``‖J‖₂`` over all inputs, hence of the layer's Lipschitz constant (Lemma A.8).
+
+    .. math:: \|J\|_2 \le \operatorname{Lip}(\sigma)\, \|S\|_2\, \|W\|_2 \quad\text{(GCN)}, \qquad
+              \|J\|_2 \le \|\Lambda\|_2 + \|B\|_2 \|J_F\|_2 \quad\text{(GNN-SSM, Proposition 3.3)}
+
+    For a linear GCN layer it is an equality.
+
+    Args:
+        layer: a :class:`GCN`, or a :class:`GNNSSM` around one (or around nothing).
+        S: the operator, ``(n, n)``.
+        lipschitz: ``Lip(σ)``, needed when σ is not one of the named activations.
+
+    Raises:
+        TypeError: another kind of layer. ValueError: an activation whose Lipschitz constant is not known.
+    """
+    if isinstance(layer, GNNSSM):
+        update = 0.0 if layer.coupling is None else layer_norm_bound(layer.coupling, S, lipschitz)
+        return operator_norm(layer.Lambda) + (1.0 if layer.B is None else operator_norm(layer.B)) * update
+    if not isinstance(layer, GCN):
+        raise TypeError(f"layer must be a GCN or a GNNSSM around one; it was {type(layer).__name__}")
+    lipschitz = LIPSCHITZ.get(layer.activation) if lipschitz is None else float(lipschitz)
+    if lipschitz is None:
+        raise ValueError(f"lipschitz must be given for the activation {layer.activation!r}")
+    return lipschitz * operator_norm(S) * operator_norm(layer.weight)
+
+
+def local_norms(layers: Iterable[Layer], h: Tensor, *graph: Tensor) -> np.ndarray:
+    """Spectral norms ``‖J_k(H^{(k-1)})‖₂`` of a stack's Jacobians at the features that reach each layer, ``(K,)``.
+
+    Matrix-free, so it serves large graphs. The assumption of Proposition 4.2 is about all inputs, not these alone.
+    """
+    norms = []
+    for layer in layers:
+        norms.append(spectral_norm(layer, h, *graph))
+        with torch.no_grad():
+            h = layer(h, *graph)
+    return np.array(norms)
+
+
+def contraction_bound(norms: Sequence[float], x_norm: float) -> np.ndarray:
+    r"""Upper bounds of the feature norm after each layer (Eq. 13, Proposition 4.2).
+
+    .. math:: \|f_k \circ \dots \circ f_1(x)\| \le \prod_{j \le k} \|J_{f_j}\|\, \|x\|
+
+    Args:
+        norms: ``‖J_k‖`` over all inputs (or at least over the segment from 0 to the features), for ``k = 1 .. K``.
+        x_norm: ``‖x‖``.
+
+    Shapes:
+        returns ``(K + 1,)``; entry 0 is ``‖x‖``.
+
+    Raises:
+        ValueError: a negative or NaN norm.
+    """
+    factors = np.concatenate([[float(x_norm)], np.asarray(norms, dtype=float).reshape(-1)])
+    if not (factors >= 0).all():
+        raise ValueError(f"norms and x_norm must be non-negative; the smallest was {factors.min()}")
+    return np.cumprod(factors)
+
+
+def energy_bound(norms: Sequence[float], x_norm: float, num_edges: int) -> np.ndarray:
+    r"""Upper bounds of the Dirichlet energy after each layer, as the paper has them (Eq. 14, Proposition 4.3).
+
+    .. math:: E(f(x)) \le 4\, m \prod_k \|J_{f_k}\|^2\, \|x\|^2
+
+    The constant follows from ``‖a - b‖² ≤ 2‖a‖² + 2‖b‖²`` with ``‖a‖, ‖b‖ ≤ ‖H‖`` for each edge. It holds but is never
+    attained: see :func:`energy_constants` for what does hold with equality.
+
+    Args:
+        norms, x_norm: as :func:`contraction_bound`. num_edges: ``m``, each undirected edge once.
+
+    Shapes:
+        returns ``(K + 1,)``.
+    """
+    return 4 * check_int("num_edges", num_edges, 0) * contraction_bound(norms, x_norm) ** 2
+
+
+def sharp_energy_bound(norms: Sequence[float], x_norm: float, largest_eigenvalue: float) -> np.ndarray:
+    r"""The sharp form of Proposition 4.3, ``E(f(x)) ≤ λ_max(L) ∏_k ‖J_{f_k}‖² ‖x‖²``, for each depth, ``(K + 1,)``.
+
+    ``E(H) ≤ λ_max(L) ‖H‖²`` is attained by the top eigenvector of ``L``, so no smaller constant holds on that graph.
+
+    Args:
+        norms, x_norm: as :func:`contraction_bound`. largest_eigenvalue: ``λ_max(L)``, see :func:`energy_constants`.
+    """
+    return float(largest_eigenvalue) * contraction_bound(norms, x_norm) ** 2
+
+
+CONSTANTS = ("largest_eigenvalue", "edge_degrees", "max_degree", "edges_plus_one", "twice_edges", "paper")
+
+
+def energy_constants(edge_index: Tensor, num_nodes: int) -> dict[str, float]:
+    r"""Constants ``c`` with ``E(H) ≤ c ‖H‖²`` on a graph, from the sharp one to the paper's.
+
+    ======================  ===========================================================================
+    ``largest_eigenvalue``  ``λ_max(L)``: sharp on every graph
+    ``edge_degrees``        ``max_{(u,v)} (d_u + d_v)`` (Anderson & Morley): at least ``λ_max``
+    ``max_degree``          ``2 d_max``: from ``Σ_E 2(‖h_u‖² + ‖h_v‖²) = 2 Σ_u d_u ‖h_u‖²``
+    ``edges_plus_one``      ``m + 1``: two neighbours share one edge, so ``d_u + d_v ≤ m + 1``. The best
+                            that ``m`` alone can give: the star attains it
+    ``twice_edges``         ``2 m``: from ``‖h_u‖² + ‖h_v‖² ≤ ‖H‖²`` for ``u ≠ v``
+    ``paper``               ``4 m``: from ``‖h_u‖² ≤ ‖H‖²`` for each end on its own
+    ======================  ===========================================================================
+
+    Then ``λ_max ≤ edge_degrees ≤ min(2 d_max, m + 1)`` and ``m + 1 ≤ 2 m ≤ 4 m``. All are 0 without edges.
+
+    Args:
+        edge_index, num_nodes: an undirected graph; self-loops do not count.
+    """
+    edge_index, num_nodes = check_edge_index(edge_index, num_nodes)
+    pairs = _pairs(edge_index)
+    m = pairs.shape[1]
+    if m == 0:
+        return dict.fromkeys(CONSTANTS, 0.0)
+    degree = torch.bincount(pairs.reshape(-1), minlength=num_nodes)
+    largest = operator_norm(laplacian(edge_index, num_nodes, "sparse", torch.float64))
+    sums = degree[pairs[0]] + degree[pairs[1]]
+    values = (largest, float(sums.max()), 2.0 * float(degree.max()), m + 1.0, 2.0 * m, 4.0 * m)
+    return dict(zip(CONSTANTS, values, strict=True))
+
+
+# ---------------------------------------------------------------- Propositions 4.2 and 4.3 as a check
+
+@dataclass(frozen=True)
+class ContractionCheck:
+    """What a stack of layers says to section 4 of the paper, number by number. See :func:`check_contraction`.
+
+    Attributes:
+        norms: ``(K,)`` bounds of ``‖J_k‖`` that were used.
+        at_zero: ``(K,)`` norms ``‖f_k(0)‖``; Lemma 4.1 says 0.
+        feature_norms, norm_bounds: ``(K + 1,)`` both sides of Proposition 4.2.
+        energies, energy_bounds, sharp_bounds: ``(K + 1,)`` the sides of Proposition 4.3 and of its sharp form.
+        tolerance: relative slack of the comparisons, for rounding.
+    """
+
+    norms: np.ndarray
+    at_zero: np.ndarray
+    feature_norms: np.ndarray
+    norm_bounds: np.ndarray
+    energies: np.ndarray
+    energy_bounds: np.ndarray
+    sharp_bounds: np.ndarray
+    tolerance: float
+
+    def _below(self, values: np.ndarray, bounds: np.ndarray) -> bool:
+        return bool(np.all(values <= bounds * (1 + self.tolerance)))
+
+    @property
+    def violations(self) -> list[int]:
+        """The layers ``k`` (from 1) with ``‖J_k‖ ≥ 1``: they break the assumption of Proposition 4.2."""
+        return [k for k, norm in enumerate(self.norms, start=1) if not norm < 1]
+
+    @property
+    def contracts(self) -> bool:
+        """Whether every layer meets the assumption ``‖J_k‖ < 1``."""
+        return not self.violations
+
+    @property
+    def fixes_zero(self) -> bool:
+        """Whether Lemma 4.1 holds: ``f_k(0) = 0`` for every layer, exactly."""
+        return bool(np.all(self.at_zero == 0))
+
+    @property
+    def norm_bounded(self) -> bool:
+        """Whether the inequality of Proposition 4.2 holds after every layer."""
+        return self._below(self.feature_norms, self.norm_bounds)
+
+    @property
+    def energy_bounded(self) -> bool:
+        """Whether the inequality of Proposition 4.3 holds after every layer, in the paper's and in the sharp form."""
+        return self._below(self.energies, self.energy_bounds) and self._below(self.energies, self.sharp_bounds)
+
+    @property
+    def holds(self) -> bool:
+        """Assumptions and conclusions together."""
+        return self.contracts and self.fixes_zero and self.norm_bounded and self.energy_bounded
+
+
+def check_contraction(layers: Iterable[Layer], h: Tensor, S: Tensor, norms: Sequence[float] | None = None,
+                      tolerance: float = 1e-9) -> ContractionCheck:
+    r"""Check Lemma 4.1 and Propositions 4.2 and 4.3 on a stack of layers.
+
+    A stack that breaks an assumption is reported, not refused: read ``violations`` and ``holds`` of the result. The two
+    inequalities hold for norms of any size as long as ``f_k(0) = 0``; that features vanish needs ``‖J_k‖ < 1``.
+
+    Args:
+        layers: callables ``layer(h, S)``.
+        h: ``(n, d)``, the input ``x``; float64 for validating theory.
+        S: ``(n, n)``, also the source of the edges of the Dirichlet energy.
+        norms: bounds of ``‖J_k‖`` over all inputs; :func:`layer_norm_bound` of each layer if ``None``.
+        tolerance: relative slack for rounding; for float32 take about 1e-4.
+
+    Raises:
+        TypeError, ValueError: as :func:`layer_norm_bound` and :func:`trajectory`; norms that are not one a layer.
+
+    Example:
+        >>> check_contraction([GCN(4, 4, "tanh").double() for _ in range(8)], x, S).violations
+    """
+    layers = list(layers)
+    norms = np.array([layer_norm_bound(layer, S) for layer in layers] if norms is None else norms, dtype=float)
+    if norms.shape != (len(layers),):
+        raise ValueError(f"norms must hold one number for each of the {len(layers)} layers; "
+                         f"its shape was {norms.shape}")
+    run = trajectory(layers, h, S, measures=("energy", "norm"))
+    at_zero, zero = [], torch.zeros_like(h)
+    for layer in layers:
+        with torch.no_grad():
+            out = layer(zero, S)
+        at_zero.append(float(feature_norm(out)))
+        zero = torch.zeros_like(out)  # the next layer may have another width
+    constants = energy_constants(edges_of(S), h.shape[0])
+    x_norm = float(feature_norm(h))
+    return ContractionCheck(
+        norms, np.array(at_zero), run["norm"].to_numpy(), contraction_bound(norms, x_norm), run["energy"].to_numpy(),
+        constants["paper"] * contraction_bound(norms, x_norm) ** 2,
+        sharp_energy_bound(norms, x_norm, constants["largest_eigenvalue"]), float(tolerance))
