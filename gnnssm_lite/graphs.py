@@ -6,6 +6,8 @@ apply as ``S @ h``. Introduced in chapter 1.
 """
 from __future__ import annotations
 
+import warnings
+
 import networkx as nx
 import numpy as np
 import scipy.sparse
@@ -147,15 +149,23 @@ def _matrix(edge_index: Tensor, values: Tensor, num_nodes: int, layout: str) -> 
     order = torch.argsort(edge_index[0] * num_nodes + edge_index[1])
     rows = torch.bincount(edge_index[0], minlength=num_nodes)
     crow = torch.cat([rows.new_zeros(1), rows.cumsum(0)])
-    return _csr(crow, edge_index[1][order], values[order], num_nodes)
+    return sparse_matrix(crow, edge_index[1][order], values[order], (num_nodes, num_nodes))
 
 
-def _csr(crow: Tensor, col: Tensor, values: Tensor, num_nodes: int) -> Tensor:
-    import warnings
-
+def sparse_matrix(crow: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A CSR matrix from row pointers, columns and values."""
     with warnings.catch_warnings():  # local to this call: the one-time notice that CSR tensors are in beta
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(crow, col, values, (num_nodes, num_nodes), check_invariants=True)
+        return torch.sparse_csr_tensor(crow, col, values, shape, check_invariants=True)
+
+
+def to_sparse(matrix: Tensor) -> Tensor:
+    """The CSR form of a dense matrix such as a bag of words, or the matrix itself if it is CSR already."""
+    if matrix.layout == torch.sparse_csr:
+        return matrix
+    row, col = torch.nonzero(matrix).t()
+    crow = torch.cat([row.new_zeros(1), torch.bincount(row, minlength=matrix.shape[0]).cumsum(0)])
+    return sparse_matrix(crow, col, matrix[row, col], matrix.shape)
 
 
 def to_dense(S: Tensor) -> Tensor:

@@ -156,3 +156,11 @@ def test_unknown_names_suggest_the_nearest():
         build("GCN", 4, 2, 8, 3, no_such_option=1)
     with pytest.raises(ValueError, match="level must be 'node'"):
         build("GCN", 4, 2, 8, 3, level="edge")
+
+
+def test_sparse_features_give_the_numbers_of_dense_ones(karate):
+    model = network(karate).eval()
+    S = graphs.normalized_adjacency(karate.edge_index, 34, "sparse")
+    assert torch.allclose(model(karate.x, S), model(graphs.to_sparse(karate.x), S), atol=1e-6)
+    dropped = model.train().encode(graphs.to_sparse(karate.x))
+    assert 5 < int((dropped == model.encoder.bias).all(1).sum()) < 30  # half of the one-hot rows are dropped

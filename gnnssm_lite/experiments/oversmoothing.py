@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from .. import datasets
+from .. import datasets, graphs
 from ..models import build
 from ..training import TrainingConfig, train_node_classifier
 from .runner import sweep
@@ -24,6 +24,7 @@ def cora_depth_run(model: str, depth: int, seed: int, hidden: int, lr: float, ep
                    device: str) -> dict[str, float]:
     """One run: accuracies of one model at one depth, with the weights of the lowest validation loss."""
     data = datasets.load_cora(normalize_features=True).to(device)
+    data.x = graphs.to_sparse(data.x)
     name, options = DEPTH_MODELS[model]
     network = build(name, data.num_features, data.num_classes, hidden, depth, dropout=0.5, seed=seed, activation="tanh",
                     **options).to(device)
@@ -35,7 +36,7 @@ def cora_depth_run(model: str, depth: int, seed: int, hidden: int, lr: float, ep
 
 def cora_depth(models: Sequence[str] = tuple(DEPTH_MODELS), depths: Sequence[int] = (2, 4, 8, 16, 32, 64),
                seeds: Sequence[int] = (0, 1, 2, 3), hidden: int = 32, lrs: Sequence[float] = (0.01, 0.002),
-               epochs: int = 150, patience: int = 30, device: str = "cpu", progress: bool = False) -> pd.DataFrame:
+               epochs: int = 200, patience: int = 50, device: str = "cpu", progress: bool = False) -> pd.DataFrame:
     """Node-classification accuracy on Cora by depth.
 
     For each model, depth and seed every learning rate is run; ``chosen`` marks, for each model and depth, the learning
