@@ -163,12 +163,15 @@ def _pyg_operator(conv: GCNConv, h: Tensor, edge_index: Tensor, edge_weight: Ten
     """The operator of a torch-geometric ``GCNConv`` in float64, from the library's own normalisation."""
     if edge_index.layout != torch.strided:
         return None
-    weight = h.new_ones(edge_index.shape[1]) if edge_weight is None else edge_weight
+    weight = None if edge_weight is None else edge_weight.double()
     if conv.normalize:
-        edge_index, weight = gcn_norm(edge_index, weight.double(), h.shape[0], conv.improved, conv.add_self_loops, conv.flow)
+        edge_index, weight = gcn_norm(edge_index, weight, h.shape[0], conv.improved, conv.add_self_loops, conv.flow,
+                                      dtype=torch.float64)
+    if weight is None:
+        weight = torch.ones(edge_index.shape[1], dtype=torch.float64, device=h.device)
     senders, receivers = edge_index if conv.flow == "source_to_target" else edge_index.flip(0)
     S = torch.zeros(h.shape[0], h.shape[0], dtype=torch.float64, device=h.device)
-    return S.index_put_((receivers, senders), weight.double(), accumulate=True)
+    return S.index_put_((receivers, senders), weight, accumulate=True)
 
 
 def _is_symmetric(S: Tensor) -> bool:

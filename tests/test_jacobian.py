@@ -1,0 +1,575 @@
+"""The Jacobian engine: Lemma 3.1, and its three ways against each other and against independent computations."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import wasserstein_distance
+from torch import nn
+from torch_geometric.nn import GATConv, GCNConv, GINConv, ResGatedGraphConv, SAGEConv
+
+import gnnssm_lite
+from gnnssm_lite import graphs, jacobian
+from gnnssm_lite.models import GAT, GCN, GIN, GNNSSM, GatedGCN, GraphSAGE, state_matrix
+
+FLOAT64 = torch.float64
+WIDTHS = [(4, 4), (3, 5), (5, 3), (1, 4), (4, 1)]
+
+
+def random(*shape, seed=0, dtype=FLOAT64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=FLOAT64).to(dtype)
+
+
+def linear_gcn(d, d_out, seed=1):
+    layer = GCN(d, d_out, None).double()
+    layer.weight.data = random(d, d_out, seed=seed) / d_out ** 0.5
+    return layer
+
+
+def mlp(d, d_out):
+    return nn.Sequential(nn.Linear(d, d_out), nn.Tanh(), nn.Linear(d_out, d_out))
+
+
+LAYERS = {
+    "gcn": lambda d, d_out: GCN(d, d_out, "tanh"), "gat": lambda d, d_out: GAT(d, d_out, "tanh", heads=2),
+    "sage": lambda d, d_out: GraphSAGE(d, d_out, "tanh"), "gin": lambda d, d_out: GIN(d, d_out, mlp=mlp(d, d_out)),
+    "gated": lambda d, d_out: GatedGCN(d, d_out, "tanh"),
+    "pyg_gcn": GCNConv, "pyg_gat": GATConv, "pyg_sage": SAGEConv, "pyg_gin": lambda d, d_out: GINConv(mlp(d, d_out)),
+    "pyg_gated": ResGatedGraphConv,
+}
+
+
+def layer_and_graph(name, d, d_out, edge_index, n, layout="dense"):
+    torch.manual_seed(0)  # the layers initialise themselves from torch's global generator
+    layer = LAYERS[name](d, d_out).double()
+    if name.startswith("pyg"):
+        return layer, edge_index
+    return layer, graphs.operator(layer.operator, edge_index, n, layout, FLOAT64)
+
+
+@pytest.fixture(autouse=True)
+def keep_the_global_generator():
+    with torch.random.fork_rng(devices=[]):
+        yield
+
+
+def readers_own(h, S):
+    """A plain function, not a module: what a reader may write in a cell."""
+    return torch.sin(S @ h) * h.sum(1, keepdim=True)
+
+
+# ---------------------------------------------------------------- Lemma 3.1
+
+def closed_form(S, W):
+    """{|λ_i| √μ_j}: n·min(d, d') values, descending, with numpy alone.
+
+    ``W Wᵀ`` has d eigenvalues. For d > d' at least d - d' of them are zero and belong to the kernel of J (n d columns,
+    n d' rows), which has no singular value of its own; for d < d' the n (d' - d) zero eigenvalues of J Jᵀ do not show.
+    """
+    lambdas = np.linalg.eigvalsh(S)
+    mus = np.clip(np.linalg.eigvalsh(W @ W.T), 0, None)
+    kept = np.sort(mus)[::-1][:min(W.shape)]
+    return np.sort(np.outer(np.abs(lambdas), np.sqrt(kept)).ravel())[::-1]
+
+
+@pytest.mark.parametrize("widths", WIDTHS, ids=lambda w: f"{w[0]}x{w[1]}")
+def test_lemma_3_1_kronecker_spectrum(graph, widths):
+    """On 12 graphs and 5 shapes of W: closed form = dense singular values = Kronecker way, to 1e-10 of the largest."""
+    edge_index, n = graph
+    d, d_out = widths
+    layer, h = linear_gcn(d, d_out), random(n, d)
+    S, W = graphs.normalized_adjacency(edge_index, n, dtype=FLOAT64), layer.weight.detach()
+    J = jacobian.layer_jacobian(layer, h, S)
+    assert J.shape == (n * d_out, n * d)
+    assert np.abs(J.numpy() - np.kron(W.T.numpy(), S.numpy())).max() <= 1e-15
+    expected = closed_form(S.numpy(), W.numpy())
+    dense = torch.linalg.svdvals(J).numpy()
+    assert dense.shape == expected.shape == (n * min(d, d_out),)
+    assert np.abs(dense - expected).max() <= 1e-10 * expected[0]
+    for method in jacobian.METHODS:
+        for layout in graphs.LAYOUTS:
+            operator = graphs.normalized_adjacency(edge_index, n, layout, FLOAT64)
+            found = jacobian.singular_values(layer, h, operator, method=method).numpy()
+            assert found.shape == expected.shape
+            assert np.abs(found - expected).max() <= 1e-10 * expected[0]
+
+
+@pytest.mark.parametrize("widths", [(5, 3), (3, 5)], ids=["wide_to_narrow", "narrow_to_wide"])
+def test_lemma_3_1_zero_singular_values(widths, grid_graph):
+    """JᵀJ has n max(0, d - d') zero eigenvalues more than J has singular values; JJᵀ has n max(0, d' - d)."""
+    d, d_out = widths
+    n = grid_graph[1]
+    layer, S = linear_gcn(d, d_out), graphs.normalized_adjacency(*grid_graph, dtype=FLOAT64) + torch.eye(n)  # no λ_i = 0
+    J = jacobian.layer_jacobian(layer, random(n, d), S)
+    for gram, zeros in ((J.T @ J, n * max(0, d - d_out)), (J @ J.T, n * max(0, d_out - d))):
+        assert int((torch.linalg.eigvalsh(gram) < 1e-10).sum()) == zeros
+
+
+def test_lemma_3_1_holds_with_a_bias_and_at_any_point(grid_graph):
+    """The Jacobian of an affine map does not know the bias, nor where it is taken."""
+    S = graphs.normalized_adjacency(*grid_graph, dtype=FLOAT64)
+    layer = GCN(3, 4, None, bias=True).double()
+    layer.bias.data = random(4, seed=5)
+    first, second = (jacobian.layer_jacobian(layer, random(12, 3, seed=s), S) for s in (1, 2))
+    assert torch.equal(first, second)
+    torch.testing.assert_close(jacobian.singular_values(layer, random(12, 3), S), torch.linalg.svdvals(first))
+
+
+@pytest.fixture(scope="module")
+def cora_eigen(cora_component):
+    edge_index, n = cora_component
+    S = graphs.normalized_adjacency(edge_index, n, "sparse", FLOAT64)
+    lambdas, U = np.linalg.eigh(S.to_dense().numpy())
+    return S, torch.from_numpy(lambdas), torch.from_numpy(U)
+
+
+@pytest.mark.parametrize("widths", [(4, 4), (3, 5), (5, 3)], ids=lambda w: f"{w[0]}x{w[1]}")
+def test_lemma_3_1_on_cora_matrix_free(cora_eigen, widths):
+    """Every singular value of the Jacobian on Cora's largest component, through products with J alone.
+
+    Let ``u_i, λ_i`` be numpy's eigenpairs of Â and ``W = P diag(s) Qᵀ``. The lemma claims that J maps the orthonormal
+    basis ``x_ij = vec(u_i p_jᵀ)`` to ``|λ_i| s_j`` times the orthonormal ``y_ij = sign(λ_i) vec(u_i q_jᵀ)``, and to zero
+    for the d - d' last p_j of a W with d > d'. All n d images come from ``JacobianProduct.jvp``, which knows nothing of
+    this structure. With R the matrix of what is left over, Weyl's inequality for singular values says that each of
+    J's differs from the closed form's by at most ``‖R‖₂ ≤ ‖R‖_F``, up to the defect of orthonormality, which is measured.
+    """
+    S, lambdas, U = cora_eigen
+    d, d_out = widths
+    n, layer = len(S), linear_gcn(d, d_out)
+    P, s, Qt = torch.linalg.svd(layer.weight.detach(), full_matrices=True)
+    s = torch.cat([s, torch.zeros(d - len(s), dtype=FLOAT64)])
+    product = jacobian.JacobianProduct(layer, random(n, d), S)
+    q = torch.cat([Qt, torch.zeros(max(0, d - d_out), d_out, dtype=FLOAT64)])  # rows q_j; zero where s_j = 0
+    rows = U.T.contiguous()                                                    # rows u_i
+    signed = torch.sign(lambdas)[:, None] * rows
+    squared_rest, largest = 0.0, float(lambdas.abs().max() * s.max())
+    for j in range(d):
+        for block in torch.arange(n).split(250):
+            images = torch.stack([product.jvp(torch.outer(rows[i], P[:, j])) for i in block])
+            values = lambdas[block].abs() * s[j]
+            images -= (values[:, None] * signed[block])[:, :, None] * q[j]
+            squared_rest += float(images.square().sum())
+    defect = max(float(torch.linalg.matrix_norm(V.T @ V - torch.eye(len(V), dtype=FLOAT64))) for V in (U, P, Qt.T))
+    assert squared_rest ** 0.5 + defect * largest <= 1e-10 * largest
+
+    expected = torch.sort(torch.outer(lambdas.abs(), s[:min(d, d_out)]).flatten(), descending=True).values
+    found = jacobian.singular_values(layer, random(n, d), S, method="kronecker")
+    assert found.shape == (n * min(d, d_out),)
+    assert (found - expected).abs().max() <= 1e-10 * largest
+    assert jacobian.spectral_norm(layer, random(n, d), S, tol=1e-12) == pytest.approx(largest, rel=1e-10)
+
+
+def test_cora_matrix_free_gram_equals_the_kronecker_application(cora_eigen):
+    """JᵀJ x = vec(Â (Â X W) Wᵀ) for random X, to 1e-12."""
+    S, _, _ = cora_eigen
+    layer = linear_gcn(16, 8)
+    W = layer.weight.detach()
+    gram, size = jacobian.JacobianProduct(layer, random(len(S), 16), S).smaller_gram()
+    assert size == len(S) * 8  # d > d': J Jᵀ is the smaller
+    for seed in range(5):
+        u = random(len(S), 8, seed=seed)
+        expected = (S @ (S @ (u @ W.T))) @ W
+        torch.testing.assert_close(gram(u.reshape(-1)).view_as(u), expected, rtol=0, atol=1e-12)
+
+
+def test_all_singular_values_on_cora_within_a_gigabyte(cora_component):
+    """n d = 2,485 x 64: the number of values, their second moment ‖Â‖_F² ‖W‖_F² and the largest one."""
+    edge_index, n = cora_component
+    S, layer = graphs.normalized_adjacency(edge_index, n, "sparse", FLOAT64), linear_gcn(64, 64)
+    values = jacobian.singular_values(layer, random(n, 64), S)
+    assert values.shape == (n * 64,)
+    W = layer.weight.detach()
+    assert float((values ** 2).sum()) == pytest.approx(float((S.values() ** 2).sum() * (W ** 2).sum()), rel=1e-12)
+    assert float(values[0]) == pytest.approx(float(torch.linalg.matrix_norm(W, 2)), rel=1e-12)  # λ_1 = 1
+
+
+# ---------------------------------------------------------------- who may take the Kronecker way
+
+def dense_and_auto(layer, h, *graph):
+    return jacobian.singular_values(layer, h, *graph, method="dense"), jacobian.singular_values(layer, h, *graph)
+
+
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"normalize": False}, {"add_self_loops": False},
+                                     {"improved": True}, {"flow": "target_to_source"}], ids=str)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("directed", [False, True])
+def test_torch_geometric_gcn_takes_the_kronecker_way(options, weighted, directed, grid_graph):
+    """With every option, weights and one-way edges: the operator is the convolution's own."""
+    edge_index, n = grid_graph
+    edge_index = edge_index[:, ::3] if directed else edge_index
+    weight = [0.5 + (edge_index[0] + edge_index[1]).double() / n] if weighted else []
+    conv = GCNConv(4, 3, **options).double()
+    dense, auto = dense_and_auto(conv, random(n, 4), edge_index, *weight)
+    assert jacobian.kronecker_terms(conv) is not None
+    assert (auto - dense).abs().max() <= 1e-10 * dense.max()
+
+
+@pytest.mark.parametrize("layer", [GraphSAGE(3, 4, None), GIN(3, 4, None, mlp=nn.Linear(3, 4), epsilon=0.5),
+                                   GNNSSM(GraphSAGE(3, 3, None), state_matrix(3)), GNNSSM(None, state_matrix(3))],
+                         ids=["sage", "gin", "ssm_sage", "ssm_alone"])
+def test_other_linear_layers(layer, grid_graph):
+    layer = layer.double()
+    for build in (graphs.normalized_adjacency, graphs.mean_adjacency):
+        dense, auto = dense_and_auto(layer, random(12, 3), build(*grid_graph, dtype=FLOAT64))
+        assert (auto - dense).abs().max() <= 1e-10 * dense.max()
+
+
+def test_layers_without_a_graph():
+    for layer in (nn.Linear(3, 5).double(), GNNSSM(nn.Linear(3, 3), state_matrix(3)).double()):
+        dense, auto = dense_and_auto(layer, random(6, 3))
+        assert jacobian.kronecker_terms(layer) is not None
+        torch.testing.assert_close(auto, dense, rtol=1e-10, atol=1e-12)
+
+
+class TanhGCNConv(GCNConv):
+    def forward(self, h, edge_index):
+        return torch.tanh(super().forward(h, edge_index))
+
+
+class ResidualGCN(GCN):
+    def forward(self, h, S):
+        return h + super().forward(h, S)
+
+
+class ReluLinear(nn.Linear):
+    def forward(self, h):
+        return super().forward(h).relu()
+
+
+@pytest.mark.parametrize("layer", [TanhGCNConv(3, 3), ResidualGCN(3, 3, None), ReluLinear(3, 3)],
+                         ids=lambda layer: type(layer).__name__)
+def test_a_subclass_with_its_own_forward_is_not_taken_for_its_parent(layer, grid_graph):
+    edge_index, n = grid_graph
+    layer = layer.double()
+    operand = {TanhGCNConv: (edge_index,), ReluLinear: ()}.get(type(layer))
+    if operand is None:
+        operand = (graphs.normalized_adjacency(edge_index, n, dtype=FLOAT64),)
+    assert jacobian.kronecker_terms(layer) is None
+    dense, auto = dense_and_auto(layer, random(n, 3), *operand)
+    assert torch.equal(auto, dense)
+
+
+def test_a_readers_linear_layer_takes_part_by_its_kronecker_terms(grid_graph):
+    class TwoHops(nn.Module):
+        """H' = S² H W: a power that no layer of the package has."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(random(3, 4))
+
+        def forward(self, h, S):
+            return S @ (S @ h) @ self.weight
+
+        def kronecker_terms(self):
+            return {2: self.weight}
+
+    dense, auto = dense_and_auto(TwoHops(), random(12, 3), graphs.normalized_adjacency(*grid_graph, dtype=FLOAT64))
+    assert jacobian.kronecker_terms(TwoHops()) is not None
+    assert (auto - dense).abs().max() <= 1e-10 * dense.max()
+
+
+# ---------------------------------------------------------------- dense
+
+def finite_differences(layer, h, *graph, step=1e-6):
+    """Column by column with central differences, vec stacking columns."""
+    columns = []
+    for j in range(h.shape[1]):
+        for i in range(h.shape[0]):
+            e = torch.zeros_like(h)
+            e[i, j] = step
+            with torch.no_grad():
+                columns.append(((layer(h + e, *graph) - layer(h - e, *graph)) / (2 * step)).T.reshape(-1))
+    return torch.stack(columns, 1)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_dense_jacobian_equals_finite_differences(name, grid_graph):
+    edge_index, n = grid_graph
+    layer, operand = layer_and_graph(name, 3, 4, edge_index, n)
+    h = random(n, 3)
+    J = jacobian.layer_jacobian(layer, h, operand)
+    assert J.shape == (n * 4, n * 3) and not J.requires_grad
+    torch.testing.assert_close(J, finite_differences(layer, h, operand), rtol=1e-6, atol=1e-8)
+
+
+def test_dense_jacobian_of_a_readers_function_and_of_a_sparse_operator(grid_graph):
+    h, (dense, sparse) = random(12, 3), (graphs.normalized_adjacency(*grid_graph, layout, FLOAT64) for layout in graphs.LAYOUTS)
+    J = jacobian.layer_jacobian(readers_own, h, dense)
+    torch.testing.assert_close(J, finite_differences(readers_own, h, dense), rtol=1e-6, atol=1e-8)
+    assert torch.equal(jacobian.layer_jacobian(readers_own, h, sparse), J)
+
+
+class Cube(torch.autograd.Function):
+    """x³ without a batching rule, so that torch.func cannot map it."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x ** 3
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, = ctx.saved_tensors
+        return 3 * x ** 2 * grad
+
+
+def test_dense_jacobian_without_a_batching_rule_is_the_same(grid_graph):
+    h, S = random(12, 3), graphs.normalized_adjacency(*grid_graph, dtype=FLOAT64)
+    by_function = lambda h, S: Cube.apply(S @ h)  # noqa: E731
+    with pytest.raises(RuntimeError):
+        torch.func.jacrev(lambda x: by_function(x, S))(h)
+    expected = jacobian.layer_jacobian(lambda h, S: (S @ h) ** 3, h, S)
+    torch.testing.assert_close(jacobian.layer_jacobian(by_function, h, S), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(jacobian.layer_jacobian(by_function, h, S), expected)
+
+
+def test_rows_that_do_not_depend_on_h_are_zero():
+    def partly(h):
+        return torch.stack([Cube.apply(h[:, 0]), torch.ones_like(h[:, 0])], 1)
+
+    J = jacobian.layer_jacobian(partly, random(4, 3))
+    assert (J[:4].diagonal() > 0).all() and (J[4:] == 0).all() and (J[:, 4:] == 0).all()
+    assert (jacobian.layer_jacobian(lambda h: torch.ones_like(h), random(4, 3)) == 0).all()
+
+
+def test_callers_tensors_and_gradients_are_left_alone(grid_graph):
+    h, S = random(12, 3).requires_grad_(True), graphs.normalized_adjacency(*grid_graph, dtype=FLOAT64)
+    layer, before = GCN(3, 3, "tanh").double(), h.detach().clone()
+    jacobian.layer_jacobian(layer, h, S)
+    jacobian.spectral_norm(layer, h, S)
+    jacobian.spectral_density(layer, h, S, num_probes=1, num_steps=5)
+    jacobian.gradient_norms([layer, layer], h, S)
+    assert h.grad is None and layer.weight.grad is None and torch.equal(h, before)
+
+
+# ---------------------------------------------------------------- products of layers
+
+def test_eq_6_product_jacobian_is_the_product_of_matrices(grid_graph):
+    """J = J_K ... J_1, each factor at the features that reach it, widths changing on the way."""
+    S = graphs.normalized_adjacency(*grid_graph, dtype=FLOAT64)
+    layers = [GCN(3, 5, "tanh").double(), GCN(5, 2, "tanh").double(), readers_own]
+    h = random(12, 3)
+    state, expected = h, torch.eye(36, dtype=FLOAT64)
+    for layer in layers:
+        expected = jacobian.layer_jacobian(layer, state, S) @ expected
+        state = layer(state, S).detach()
+    torch.testing.assert_close(jacobian.product_jacobian(layers, h, S), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_eq_5_gradient_norms_equal_dense_products(grid_graph):
+    """‖g_k‖ = ‖J_{k+1}ᵀ ... J_Kᵀ g‖ for the same random g."""
+    S = graphs.normalized_adjacency(*grid_graph, dtype=FLOAT64)
+    layers, h = [GCN(3, 3, "tanh").double() for _ in range(5)], random(12, 3)
+    found = jacobian.gradient_norms(layers, h, S, seed=4)
+    g = torch.randn(12, 3, generator=torch.Generator().manual_seed(4), dtype=FLOAT64).T.reshape(-1)
+    g, states = g / g.norm(), [h]
+    for layer in layers:
+        states.append(layer(states[-1], S).detach())
+    expected = [g.norm()]
+    for layer, state in zip(layers[::-1], states[-2::-1], strict=True):
+        g = jacobian.layer_jacobian(layer, state, S).T @ g
+        expected.append(g.norm())
+    assert found.shape == (6,) and not found.requires_grad
+    torch.testing.assert_close(found, torch.stack(expected[::-1]))
+
+
+def test_gradient_norms_are_zero_behind_a_layer_that_forgets():
+    forget = lambda h: torch.ones_like(h, requires_grad=True) * 2  # noqa: E731
+    assert jacobian.gradient_norms([torch.tanh, forget, torch.tanh], random(4, 2)).tolist()[:2] == [0.0, 0.0]
+
+
+def test_eigenvalues_of_the_dense_way(grid_graph):
+    """By descending modulus, with their sum = trace; refused when the width changes."""
+    h, S = random(12, 3), graphs.normalized_adjacency(*grid_graph, dtype=FLOAT64)
+    layer = GCN(3, 3, "tanh").double()
+    J, found = jacobian.layer_jacobian(layer, h, S), jacobian.eigenvalues(layer, h, S)
+    assert found.dtype == torch.complex128 and found.shape == (36,)
+    torch.testing.assert_close(found.sum(), torch.trace(J).to(found.dtype))
+    assert (found[:-1].abs() >= found[1:].abs() - 1e-12).all()
+    for activation in (None, "tanh"):
+        with pytest.raises(ValueError, match="layer must keep the width for eigenvalues"):
+            jacobian.eigenvalues(GCN(3, 2, activation).double(), h, S)
+
+
+# ---------------------------------------------------------------- matrix-free
+
+@pytest.mark.parametrize("layout", graphs.LAYOUTS)
+@pytest.mark.parametrize("name", LAYERS)
+def test_products_equal_the_dense_jacobian(name, layout, grid_graph):
+    """J v and Jᵀ u for every layer, sparse operators included; <u, J v> = <Jᵀ u, v>."""
+    edge_index, n = grid_graph
+    layer, operand = layer_and_graph(name, 3, 4, edge_index, n, layout)
+    h, v, u = random(n, 3), random(n, 3, seed=1), random(n, 4, seed=2)
+    J, product = jacobian.layer_jacobian(layer, h, operand), jacobian.JacobianProduct(layer, h, operand)
+    assert (product.in_shape, product.out_shape) == ((n, 3), (n, 4))
+    torch.testing.assert_close(product.jvp(v).T.reshape(-1), J @ v.T.reshape(-1), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(product.vjp(u).T.reshape(-1), J.T @ u.T.reshape(-1), rtol=1e-10, atol=1e-12)
+    assert float((u * product.jvp(v)).sum()) == pytest.approx(float((product.vjp(u) * v).sum()), rel=1e-10)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_spectral_norm_equals_the_largest_singular_value(name, grid_graph):
+    edge_index, n = grid_graph
+    layer, operand = layer_and_graph(name, 3, 4, edge_index, n, "sparse")
+    largest = float(torch.linalg.svdvals(jacobian.layer_jacobian(layer, random(n, 3), operand))[0])
+    assert jacobian.spectral_norm(layer, random(n, 3), operand, tol=1e-12) == pytest.approx(largest, rel=1e-10)
+    with torch.no_grad():  # a chapter may well stand inside no_grad
+        assert jacobian.spectral_norm(layer, random(n, 3), operand) == pytest.approx(largest, rel=1e-6)
+
+
+def test_spectral_norm_in_float32_on_cora(cora_component):
+    edge_index, n = cora_component
+    layer = linear_gcn(16, 16)
+    exact = float(torch.linalg.matrix_norm(layer.weight.detach(), 2))  # λ_1 = 1
+    S = graphs.normalized_adjacency(edge_index, n, "sparse")
+    assert jacobian.spectral_norm(layer.float(), random(n, 16, dtype=torch.float32), S, tol=1e-5) == pytest.approx(exact, rel=1e-4)
+
+
+def test_spectral_norm_of_special_jacobians():
+    h = random(6, 2)
+    assert jacobian.spectral_norm(lambda h: 0 * h, h) == 0
+    assert jacobian.spectral_norm(lambda h: -3 * h, h) == pytest.approx(3, rel=1e-12)
+    assert jacobian.spectral_norm(lambda h: h[:, :1] * 2, h, max_steps=1) == pytest.approx(2, rel=1e-12)
+    assert jacobian.spectral_norm(torch.tanh, random(1, 1)) == pytest.approx(float(1 - torch.tanh(random(1, 1)) ** 2))
+
+
+def test_spectral_norm_says_when_it_has_not_converged(cora_component):
+    edge_index, n = cora_component
+    S = graphs.normalized_adjacency(edge_index, n, "sparse", FLOAT64)
+    with pytest.raises(RuntimeError, match="did not reach tol = 1e-12 in max_steps = 7"):
+        jacobian.spectral_norm(linear_gcn(4, 4), random(n, 4), S, tol=1e-12, max_steps=7)
+
+
+@pytest.mark.parametrize("widths", [(3, 5), (5, 3)], ids=["narrow_to_wide", "wide_to_narrow"])
+def test_spectral_density_of_rectangular_layers(widths, grid_graph):
+    """It counts n min(d, d') values, as dense SVD does, and its mass sits inside their range."""
+    edge_index, n = grid_graph
+    d, d_out = widths
+    layer, S = GCN(d, d_out, "tanh").double(), graphs.normalized_adjacency(edge_index, n, dtype=FLOAT64)
+    exact = torch.linalg.svdvals(jacobian.layer_jacobian(layer, random(n, d), S)).numpy() ** 2
+    density = jacobian.spectral_density(layer, random(n, d), S, num_probes=20, num_steps=60)
+    assert density.count == len(exact) == n * min(d, d_out)
+    assert density.weights.sum() == pytest.approx(1, abs=1e-12)
+    assert (np.diff(density.nodes) >= 0).all() and (density.nodes >= 0).all()
+    assert density.nodes[-1] <= exact[0] * (1 + 1e-10)
+    assert density.wasserstein(exact) <= 0.05 * exact[0]  # 36 values: the sampling error is what is left
+
+
+def test_spectral_density_is_exact_for_one_singular_value(grid_graph):
+    """J = 2 I: one node at 4 with all the mass, whatever the probes."""
+    density = jacobian.spectral_density(lambda h: 2 * h, random(12, 3), num_probes=3, num_steps=10)
+    assert np.allclose(density.nodes, 4) and density.weights.sum() == pytest.approx(1)
+    zero = jacobian.spectral_density(lambda h: 0 * h, random(12, 3))
+    assert np.allclose(zero.nodes, 0)
+
+
+LINEAR_ON_CORA = {"gcn": lambda: linear_gcn(16, 16), "wide_to_narrow": lambda: linear_gcn(16, 8),
+                  "ssm": lambda: GNNSSM(linear_gcn(16, 16), state_matrix(16, 0.9, "spread", torch.Generator().manual_seed(0), FLOAT64))}
+
+
+@pytest.mark.parametrize("name", LINEAR_ON_CORA)
+def test_spectral_density_within_one_percent_on_cora(name, cora_component):
+    """Wasserstein-1 to all exact values below 1 % of their range; moments within sampling error."""
+    edge_index, n = cora_component
+    S = graphs.normalized_adjacency(edge_index, n, "sparse", FLOAT64)
+    layer, h = LINEAR_ON_CORA[name](), random(n, 16)
+    exact = jacobian.singular_values(layer, h, S).numpy() ** 2
+    density = jacobian.spectral_density(layer, h, S)
+    assert density.count == exact.size
+    assert density.wasserstein(exact) <= 0.01 * np.ptp(exact)
+    assert density.wasserstein(exact) == pytest.approx(wasserstein_distance(density.nodes, exact, density.weights))
+    probes = 6
+    for order in (1, 2, 3):
+        # Var[zᵀ f(G) z / |z|²] is about 2 Var[f(γ)] / N for one Gaussian probe z of length N.
+        error = (2 * np.var(exact ** order) / exact.size / probes) ** 0.5
+        assert abs(density.moment(order) - np.mean(exact ** order)) <= 4 * error
+    grid = np.linspace(0, exact.max() * 1.01, 200)
+    empirical = np.searchsorted(np.sort(exact), grid, side="right") / exact.size
+    assert np.abs(density.cdf(grid) - empirical).mean() <= 0.01
+    assert density.cdf(np.array([-1.0, exact.max() * 2])).tolist() == pytest.approx([0, 1])
+    assert density.histogram(np.linspace(0, exact.max() * 1.01, 20)) @ np.full(19, exact.max() * 1.01 / 19) == pytest.approx(1)
+
+
+def test_spectral_density_moments_of_a_nonlinear_layer(grid_graph):
+    """First moment ‖J‖_F² / count over many probes, for a function of a reader's own."""
+    h, S = random(12, 3), graphs.normalized_adjacency(*grid_graph, dtype=FLOAT64)
+    J = jacobian.layer_jacobian(readers_own, h, S)
+    squared = torch.linalg.svdvals(J).numpy() ** 2
+    density = jacobian.spectral_density(readers_own, h, S, num_probes=200, num_steps=36)
+    for order in (1, 2):
+        error = (2 * np.var(squared ** order) / squared.size / 200) ** 0.5
+        assert abs(density.moment(order) - np.mean(squared ** order)) <= 4 * error
+    assert density.moment(1) == pytest.approx(float((J ** 2).sum()) / 36, rel=0.1)
+    assert np.allclose(density.singular_values ** 2, density.nodes)
+
+
+def test_spectral_density_in_float32_is_within_one_percent_too(cora_component):
+    """Rounding in single precision costs nothing: the reorthogonalised process stays stable."""
+    edge_index, n = cora_component
+    layer, h = linear_gcn(16, 16).float(), random(n, 16, dtype=torch.float32)
+    S = graphs.normalized_adjacency(edge_index, n, "sparse")
+    exact = jacobian.singular_values(layer, h, S).numpy() ** 2
+    density = jacobian.spectral_density(layer, h, S)
+    assert density.wasserstein(exact) <= 0.01 * np.ptp(exact)
+    assert density.nodes[-1] <= exact.max() * (1 + 1e-5)
+
+
+def test_random_numbers_come_from_the_seed_alone(grid_graph):
+    h, S = random(12, 3), graphs.normalized_adjacency(*grid_graph, dtype=FLOAT64)
+    before = torch.get_rng_state()
+    first, second, other = (jacobian.spectral_density(readers_own, h, S, num_probes=1, num_steps=8, seed=s) for s in (1, 1, 2))
+    assert np.array_equal(first.nodes, second.nodes) and not np.array_equal(first.nodes, other.nodes)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# ---------------------------------------------------------------- devices
+
+PACKAGE = Path(gnnssm_lite.__file__).parent
+FACTORIES = {"zeros", "ones", "empty", "full", "eye", "arange", "linspace", "rand", "randn", "randint", "tensor", "randperm"}
+ON_CPU = {  # functions that take no tensor, or that compute on the CPU on purpose and say so
+    "graphs": {"_from_networkx", "path", "ring", "complete", "star", "grid", "binary_tree"},
+    "jacobian": {"_tridiagonal"},
+    "convolutions": {"__init__"},
+    "recurrence": {"state_matrix", "haar_orthogonal", "_rotations"},
+}
+
+
+@pytest.mark.parametrize("module", ["graphs.py", "jacobian.py", "models/convolutions.py", "models/recurrence.py"])
+def test_tensors_are_made_on_the_device_of_the_inputs(module):
+    """Each call of a torch factory names a device, and each tensor from numpy is moved to one."""
+    tree = ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
+    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+        if function.name in ON_CPU.get(Path(module).stem, ()):
+            continue
+        moved = {id(node.func.value) for node in ast.walk(function) if isinstance(node, ast.Call)
+                 and isinstance(node.func, ast.Attribute) and node.func.attr == "to"}
+        for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
+            name = ast.unparse(call.func)
+            where = f"{module}, line {call.lineno}, {function.name}"
+            if name.removeprefix("torch.") in FACTORIES and name.startswith("torch."):
+                assert any(keyword.arg == "device" for keyword in call.keywords), where
+            if name == "torch.from_numpy":
+                assert id(call) in moved, where
+
+
+def test_only_the_device_module_names_an_accelerator():
+    named = [path.relative_to(PACKAGE).as_posix() for path in sorted(PACKAGE.rglob("*.py"))
+             if "cuda" in path.read_text(encoding="utf-8").lower()]
+    assert named == ["device.py"]
+
+
+def test_dense_and_product_jacobians_follow_the_device_of_h(monkeypatch):
+    """On the meta device, where values cannot be looked at: no tensor of another device gets in."""
+    monkeypatch.setattr(jacobian, "check_finite", lambda name, value: value)
+    h, S = torch.empty(7, 4, device="meta"), torch.empty(7, 7, device="meta")
+    for make in (GCN, GAT, GraphSAGE, GIN, GatedGCN):
+        layer = make(4, 6).to("meta")
+        J = jacobian.layer_jacobian(layer, h, S)
+        assert J.device.type == "meta" and J.shape == (42, 28)
+        product = jacobian.JacobianProduct(layer, h, S)
+        assert product.jvp(h).device.type == product.vjp(product.jvp(h)).device.type == "meta"
+    layers = [GNNSSM(GCN(4, 4, "tanh"), state_matrix(4)).to("meta") for _ in range(2)]
+    assert jacobian.product_jacobian(layers, h, S).device.type == "meta"
