@@ -73,27 +73,20 @@ def marchenko_pastur_pdf(x: object, ratio: float, variance: float = 1.0) -> np.n
 def marchenko_pastur_cdf(x: object, ratio: float, variance: float = 1.0) -> np.ndarray:
     r"""Distribution function of the Marchenko–Pastur law, its atom at zero included.
 
-    With ``a, b`` the ends of the support, the antiderivative of ``√((b - x)(x - a)) / x`` is elementary:
+    With ``a, b`` the ends of the support, the density integrates to
 
-    .. math:: \sqrt{(b - x)(x - a)} + \tfrac{a + b}{2} \arcsin\tfrac{2x - a - b}{b - a}
-        - \sqrt{ab} \arcsin\tfrac{(a + b) x - 2ab}{(b - a) x}
+    .. math:: \frac{1}{2 \pi \sigma^2 c} \left[\sqrt{(b - x)(x - a)} + (a + b) \arctan\sqrt{\tfrac{x - a}{b - x}}
+        - 2 \sqrt{ab} \arctan\sqrt{\tfrac{b (x - a)}{a (b - x)}}\right]
 
     Args, Raises: as :func:`marchenko_pastur_pdf`.
     """
     x = _array("x", x)
     low, high = marchenko_pastur_support(ratio, variance)
-    inside = np.clip(x, low, high)
-    width, middle = high - low, (low + high) / 2
-    area = np.sqrt((high - inside) * (inside - low)) + middle * _arcsin_from_left(2 * (inside - middle) / width)
-    if low > 0:  # c = 1 has no such term, and x = 0 in its support
-        area -= math.sqrt(low * high) * _arcsin_from_left(2 * (middle * inside - low * high) / (width * inside))
+    left, right = np.sqrt(np.clip(x - low, 0, high - low)), np.sqrt(np.clip(high - x, 0, high - low))
+    area = (left * right + (low + high) * np.arctan2(left, right)
+            - 2 * math.sqrt(low * high) * np.arctan2(math.sqrt(high) * left, math.sqrt(low) * right))
     atom = marchenko_pastur_atom(ratio)
     return np.where(x < 0, 0.0, np.clip(atom + area / (2 * math.pi * variance * ratio), atom, 1.0))
-
-
-def _arcsin_from_left(y: np.ndarray) -> np.ndarray:
-    """``arcsin(y) + π/2``, with rounding kept inside ``[-1, 1]``."""
-    return np.arcsin(np.clip(y, -1, 1)) + math.pi / 2
 
 
 def _squares(lambdas: object) -> np.ndarray:

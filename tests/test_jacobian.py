@@ -125,7 +125,7 @@ def cora_eigen(cora_component):
     return S, torch.from_numpy(lambdas), torch.from_numpy(U)
 
 
-@pytest.mark.parametrize("widths", [(4, 4), (3, 5), (5, 3)], ids=lambda w: f"{w[0]}x{w[1]}")
+@pytest.mark.parametrize("widths", [(3, 3), (2, 4), (4, 2)], ids=lambda w: f"{w[0]}x{w[1]}")
 def test_lemma_3_1_on_cora_matrix_free(cora_eigen, widths):
     """Every singular value of the Jacobian on Cora's largest component, through products with J alone.
 
