@@ -23,7 +23,7 @@ from .models.convolutions import GCN, identity
 from .models.recurrence import GNNSSM
 
 Layer = Callable[..., Tensor]
-CHUNK = 2 ** 22  # entries of one block of edge differences: 32 MiB in float64
+CHUNK = 2 ** 16  # entries of one block of edge differences: half a MiB in float64, so that a block stays in the cache
 DENSE_NODES = 512  # up to this size an eigensolver for dense matrices is the faster one
 
 # Lipschitz constants of the activations that layers can name. GELU's slope Φ(x) + x φ(x) is largest at x = √2.
@@ -75,7 +75,8 @@ def rayleigh_quotient(h: Tensor, edge_index: Tensor) -> Tensor:
         TypeError, ValueError: as :func:`dirichlet_energy`; features that are all zero, for which there is no quotient.
     """
     pairs = _checked_pairs(h, edge_index)
-    return _quotient(h, pairs, _refuse_zero(h))
+    unit = _unit(h, _refuse_zero(h))
+    return _energy(unit, pairs) / unit.square().sum((-2, -1))
 
 
 def normalized_rayleigh_quotient(h: Tensor, S: Tensor) -> Tensor:
@@ -128,22 +129,21 @@ def _unit(h: Tensor, largest: Tensor) -> Tensor:
     return h.double() / largest.double()
 
 
-def _energy(h: Tensor, pairs: Tensor, scale: Tensor | None = None) -> Tensor:
-    """``Σ ‖s_u h_u - s_v h_v‖²`` over ``pairs``, with node weights ``s = scale`` of shape ``(n, 1)`` or without."""
-    total = h.new_zeros(h.shape[:-2], dtype=torch.float64)
+def _energy(h: Tensor, pairs: Tensor) -> Tensor:
+    return _edge_sums(h, pairs)[0]
+
+
+def _edge_sums(h: Tensor, pairs: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """``Σ ‖h_u - h_v‖²`` over ``pairs`` and, for node weights ``s = scale``, ``(n, 1)``, ``Σ ‖s_u h_u - s_v h_v‖²``."""
+    plain = h.new_zeros(h.shape[:-2], dtype=torch.float64)
+    scaled = None if scale is None else plain
     block = max(1, CHUNK // max(1, h.shape[-1] * math.prod(h.shape[:-2])))
     for u, v in pairs.split(block, 1):
-        if scale is None:
-            gap = (h[..., u, :] - h[..., v, :]).double()
-        else:
-            gap = scale[u] * h[..., u, :].double() - scale[v] * h[..., v, :].double()
-        total = total + gap.square().sum((-2, -1))
-    return total
-
-
-def _quotient(h: Tensor, pairs: Tensor, largest: Tensor, scale: Tensor | None = None) -> Tensor:
-    unit = _unit(h, largest)
-    return _energy(unit, pairs, scale) / unit.square().sum((-2, -1))
+        h_u, h_v = h.index_select(-2, u), h.index_select(-2, v)
+        plain = plain + (h_u - h_v).double().square().sum((-2, -1))
+        if scale is not None:
+            scaled = scaled + (scale[u] * h_u - scale[v] * h_v).square().sum((-2, -1))
+    return plain, scaled
 
 
 # ---------------------------------------------------------------- trajectories
@@ -195,7 +195,7 @@ def trajectory(layers: Iterable[Layer], h: Tensor, *graph: object,
     Shapes:
         ``h``: ``(n, d)``; returns one row a layer, ``K + 1`` of them, with the columns ``layer`` and ``measures``.
 
-    Quotients are NaN once features are exactly zero. Overflowing features give ``inf`` and then NaN, no error.
+    Quotients are NaN once features are exactly zero. Overflowing features give ``inf`` and NaN, no error.
 
     Raises:
         TypeError, ValueError: ``h`` is no finite feature matrix; an unknown measure; a graph without edges to be found.
@@ -206,11 +206,16 @@ def trajectory(layers: Iterable[Layer], h: Tensor, *graph: object,
     check_finite("h", check_features(h))
     if h.dim() != 2:
         raise ValueError(f"h must have shape (nodes, features); its shape was {tuple(h.shape)}")
-    functions = _resolve_measures(measures, h, graph, edge_index)
+    wanted = _resolve_measures(measures)
+    over_edges = None
+    if any(f is None and name != "norm" for name, f in wanted.items()):
+        over_edges = _edge_measures(h, _edges(graph) if edge_index is None else edge_index)
     rows = []
     for k, features in enumerate(walk(layers, h, *graph)):
         with torch.no_grad():
-            rows.append({"layer": k, **{name: float(f(features)) for name, f in functions.items()}})
+            built_in = {"norm": feature_norm(features)} if over_edges is None else over_edges(features)
+            row = {name: built_in[name] if f is None else f(features) for name, f in wanted.items()}
+        rows.append({"layer": k, **{name: float(value) for name, value in row.items()}})
     return pd.DataFrame(rows)
 
 
@@ -262,7 +267,8 @@ def decay_rate(values: object) -> float:
     return float(np.exp(np.polyfit(layer, np.log(values[layer]), 1)[0]))
 
 
-def _resolve_measures(measures: object, h: Tensor, graph: tuple, edge_index: Tensor | None) -> dict[str, Callable]:
+def _resolve_measures(measures: object) -> dict[str, Callable | None]:
+    """Names and functions; ``None`` for the built-in measure of that name."""
     if isinstance(measures, str):
         measures = [measures]
     wanted = dict(measures) if isinstance(measures, Mapping) else dict.fromkeys(measures)
@@ -270,25 +276,24 @@ def _resolve_measures(measures: object, h: Tensor, graph: tuple, edge_index: Ten
     if unknown:
         raise ValueError(f"measures must be among {', '.join(MEASURES)} or map names to functions; "
                          f"unknown: {', '.join(unknown)}")
-    built_in = {"norm": feature_norm}
-    if any(f is None and name != "norm" for name, f in wanted.items()):
-        built_in |= _edge_measures(h, graph, edge_index)
-    return {name: built_in[name] if f is None else f for name, f in wanted.items()}
+    return wanted
 
 
-def _edge_measures(h: Tensor, graph: tuple, edge_index: Tensor | None) -> dict[str, Callable]:
-    """The measures that need edges, with all that does not change between layers computed once."""
-    edge_index = _edges(graph) if edge_index is None else edge_index
+def _edge_measures(h: Tensor, edge_index: Tensor) -> Callable[[Tensor], dict[str, Tensor]]:
+    """The built-in measures in one pass over the edges, with all that does not change between layers computed once."""
     pairs = _checked_pairs(h, edge_index)
     degree = torch.bincount(pairs.reshape(-1), minlength=h.shape[-2])
     scale = (degree.double() + 1).rsqrt().unsqueeze(-1)  # hᵀ(I - Â)h = Σ ‖h_u/√d̃_u - h_v/√d̃_v‖²
 
-    def largest(features: Tensor) -> Tensor:
-        return features.abs().amax((-2, -1), keepdim=True)
+    def measure(features: Tensor) -> dict[str, Tensor]:
+        largest = features.abs().max().double()
+        unit = features.double() / torch.where(largest > 0, largest, torch.ones_like(largest))
+        plain, scaled = _edge_sums(unit, pairs, scale)
+        square = unit.square().sum()  # 0 for features that are zero: the quotients are then 0/0, NaN
+        return {"energy": plain * largest ** 2, "norm": feature_norm(features), "rayleigh": plain / square,
+                "normalized_rayleigh": scaled / square}
 
-    return {"energy": lambda features: _energy(features, pairs),
-            "rayleigh": lambda features: _quotient(features, pairs, largest(features)),
-            "normalized_rayleigh": lambda features: _quotient(features, pairs, largest(features), scale)}
+    return measure
 
 
 def _edges(graph: tuple) -> Tensor:
