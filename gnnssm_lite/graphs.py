@@ -6,6 +6,7 @@ apply as ``S @ h``. Introduced in chapter 1.
 """
 from __future__ import annotations
 
+import numbers
 import warnings
 
 import networkx as nx
@@ -75,7 +76,7 @@ def mean_adjacency(edge_index: Tensor, num_nodes: int, layout: str = "dense",
     The row of an isolated node is zero. Args, Shapes, Raises: as :func:`adjacency`.
     """
     edge_index, num_nodes = check_edge_index(edge_index, num_nodes)
-    degree = torch.bincount(edge_index[0], minlength=num_nodes).to(dtype)
+    degree = torch.bincount(edge_index[0], minlength=num_nodes).to(_check_dtype(dtype))
     return _matrix(edge_index, 1 / degree[edge_index[0]], num_nodes, layout)
 
 
@@ -112,9 +113,14 @@ def operator(kind: str, edge_index: Tensor, num_nodes: int, layout: str = "dense
     return OPERATORS[check_choice("kind", kind, tuple(OPERATORS))](edge_index, num_nodes, layout, dtype)
 
 
-def _edge_weight(edge_index: Tensor, num_nodes: int, edge_weight: Tensor | None, dtype: torch.dtype) -> Tensor:
+def _check_dtype(dtype: torch.dtype) -> torch.dtype:
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise TypeError(f"dtype must be a floating-point torch.dtype; it was {dtype!r}")
+    return dtype
+
+
+def _edge_weight(edge_index: Tensor, num_nodes: int, edge_weight: Tensor | None, dtype: torch.dtype) -> Tensor:
+    _check_dtype(dtype)
     if edge_weight is None:
         return torch.ones(edge_index.shape[1], dtype=dtype, device=edge_index.device)
     check_finite("edge_weight", check_floating("edge_weight", edge_weight))
@@ -297,6 +303,10 @@ def largest_component(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, Tenso
 
 def undirected(pairs: Tensor) -> Tensor:
     """Both directions of the given ``(2, m)`` pairs, sorted, without self-loops and repetitions."""
+    if not isinstance(pairs, Tensor):
+        raise TypeError(f"pairs must be a torch.Tensor; it was {type(pairs).__name__}")
+    if pairs.dim() != 2 or pairs.shape[0] != 2:
+        raise ValueError(f"pairs must have shape (2, number of pairs); its shape was {tuple(pairs.shape)}")
     pairs = pairs[:, pairs[0] != pairs[1]].long()
     return torch.unique(torch.cat([pairs, pairs.flip(0)], 1), dim=1)
 
@@ -356,6 +366,8 @@ def caveman(caves: int, size: int) -> Tensor:
 
 def erdos_renyi(n: int, p: float, seed: int) -> Tensor:
     """Random graph: each of the ``n (n-1) / 2`` edges is there with probability ``p``. May be disconnected."""
+    if not isinstance(p, numbers.Real):
+        raise TypeError(f"p must be a number; it was {p!r} of type {type(p).__name__}")
     if not 0 <= p <= 1:
         raise ValueError(f"p must be a probability between 0 and 1; it was {p}")
     return _from_networkx(nx.gnp_random_graph(check_int("n", n, 1), p, seed=check_int("seed", seed, 0)))

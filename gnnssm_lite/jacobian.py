@@ -44,7 +44,11 @@ def _check_input(h: Tensor) -> Tensor:
     return h.detach()
 
 
-def _check_output(out: object, h: Tensor) -> Tensor:
+def _apply(layer: Layer, h: Tensor, graph: tuple) -> Tensor:
+    """``layer(h, *graph)``, refused unless it is a matrix over the same nodes."""
+    if not callable(layer):
+        raise TypeError(f"layer must be callable as layer(h, *graph); it was {type(layer).__name__}")
+    out = layer(h, *graph)
     if not isinstance(out, Tensor):
         raise TypeError(f"layer must return a torch.Tensor; it returned {type(out).__name__}")
     if out.dim() != 2 or out.shape[0] != h.shape[0]:
@@ -60,7 +64,7 @@ def compose(layers: Iterable[Layer]) -> Layer:
 
     def composed(h: Tensor, *graph: Tensor) -> Tensor:
         for layer in layers:
-            h = layer(h, *graph)
+            h = _apply(layer, h, graph)
         return h
 
     return composed
@@ -88,7 +92,7 @@ def layer_jacobian(layer: Layer, h: Tensor, *graph: Tensor) -> Tensor:
     h = _check_input(h)
     graph = tuple(to_dense(g) if isinstance(g, Tensor) else g for g in graph)
     with torch.no_grad():
-        out = _check_output(layer(h, *graph), h)
+        out = _apply(layer, h, graph)
     if out.numel() * h.numel() > MAX_DENSE_ENTRIES:
         raise ValueError(f"the dense Jacobian would have {out.numel()} x {h.numel()} entries "
                          f"({out.numel() * h.numel() * h.element_size() / 2**30:.1f} GiB), more than {MAX_DENSE_ENTRIES}; "
@@ -184,7 +188,7 @@ def _kronecker_parts(layer: Layer, h: Tensor, graph: tuple) -> tuple[dict[int, T
     if terms is None:
         return None
     with torch.no_grad():  # what the layer itself refuses is refused here too
-        _check_output(layer(h, *graph), h)
+        _apply(layer, h, graph)
     S = torch.eye(h.shape[0], device=h.device) if set(terms) == {0} else _operator(layer, h, graph)
     if S is None:
         return None
@@ -293,7 +297,7 @@ class JacobianProduct:
     def __init__(self, layer: Layer, h: Tensor, *graph: Tensor) -> None:
         self._h = _check_input(h).clone().requires_grad_(True)
         with torch.enable_grad():
-            self._out = _check_output(layer(self._h, *graph), self._h)
+            self._out = _apply(layer, self._h, graph)
             if not self._out.requires_grad:
                 raise ValueError("layer must depend on h through operations that torch differentiates; its output does not")
             self._u = torch.zeros_like(self._out, requires_grad=True)
@@ -473,7 +477,7 @@ def gradient_norms(layers: Iterable[Layer], h: Tensor, *graph: Tensor, seed: int
     states = [_check_input(h).clone().requires_grad_(True)]
     with torch.enable_grad():
         for layer in layers:
-            states.append(layer(states[-1], *graph))
+            states.append(_apply(layer, states[-1], graph))
     if len(states) == 1:
         raise ValueError("layers must hold at least one layer; it was empty")
     gradient = torch.randn(states[-1].shape, generator=_generator(seed, h.device), dtype=h.dtype, device=h.device)

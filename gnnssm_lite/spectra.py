@@ -157,6 +157,11 @@ def distribution_distance(values: object, cdf_points: np.ndarray, cdf: np.ndarra
         values: the sample. cdf_points: ascending grid that covers it. cdf: the distribution function there.
     """
     values = np.sort(_array("values", values).reshape(-1))
+    if values.size == 0:
+        raise ValueError("values must hold at least one number; it was empty")
+    cdf_points, cdf = _array("cdf_points", cdf_points), _array("cdf", cdf)
+    if cdf.shape != cdf_points.shape:
+        raise ValueError(f"cdf must have the shape {cdf_points.shape} of cdf_points; its shape was {cdf.shape}")
     empirical = np.searchsorted(values, cdf_points, side="right") / values.size
     gap = np.abs(empirical - cdf)
     return float(gap.max()), float(np.sum((gap[1:] + gap[:-1]) / 2 * np.diff(cdf_points)))

@@ -145,6 +145,7 @@ def haar_orthogonal(dim: int, generator: torch.Generator | None = None) -> Tenso
 
     The signs of ``R``'s diagonal are moved into ``Q``; without that step QR does not give the Haar measure.
     """
+    dim = check_int("dim", dim, 1)
     Q, R = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))
     return Q * torch.where(R.diagonal() < 0, -1.0, 1.0)
 
