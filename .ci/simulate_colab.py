@@ -52,7 +52,8 @@ def main(chapter: str) -> None:
         subprocess.run([python, "-m", "pip", "install", "--quiet", *PREINSTALLED, *RUNNER], check=True)
         clean = {key: value for key, value in os.environ.items() if key not in ("GNNSSM_DATA", "PYTHONPATH")}
         start = time.time()
-        subprocess.run([python, "-c", RUN, "chapter.ipynb"], check=True, cwd=empty, env=clean | {"PATH": f"{python.parent}:{clean['PATH']}"})
+        clean["PATH"] = f"{python.parent}:{clean['PATH']}"
+        subprocess.run([python, "-c", RUN, "chapter.ipynb"], check=True, cwd=empty, env=clean)
         print(f"{chapter} ran as on Colab in {time.time() - start:.0f} s")
 
 

@@ -170,7 +170,8 @@ def train_node_classifier(model: nn.Module, data: Data, config: TrainingConfig, 
     def loss(model: nn.Module, mask: Tensor) -> Tensor:
         return cross_entropy(model(data.x, S)[mask], data.y[mask])
 
-    result = fit(model, lambda: [data.train_mask], loss, lambda m: float(loss(m, data.val_mask)), config, checkpoint, progress)
+    result = fit(model, lambda: [data.train_mask], loss, lambda m: float(loss(m, data.val_mask)), config, checkpoint,
+                 progress)
     model.eval()
     with torch.no_grad():
         logits = model(data.x, S)

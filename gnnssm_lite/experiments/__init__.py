@@ -33,7 +33,8 @@ def run(name: str, **options: object) -> pd.DataFrame:
     """
     if name not in EXPERIMENTS:
         near = difflib.get_close_matches(str(name), EXPERIMENTS, n=1, cutoff=0.3)
-        raise ValueError(f"name must be one of {names()}; it was {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"name must be one of {names()}; it was {name!r}{hint}")
     module = importlib.import_module(f".{EXPERIMENTS[name]}", __package__)
     return getattr(module, name)(**options)
 

@@ -17,7 +17,8 @@ from ..training import TrainingConfig, train_node_classifier
 MODELS = ("GCN", "GIN", "GatedGCN")
 
 
-def trained_model(name: str, data: Data, hidden: int, num_layers: int, epochs: int, seed: int) -> tuple[Network, Network, dict]:
+def trained_model(name: str, data: Data, hidden: int, num_layers: int, epochs: int,
+                  seed: int) -> tuple[Network, Network, dict]:
     """The network at its initialisation, the same network trained, and the scores of training."""
     options = {"in_dim": data.num_features, "out_dim": int(data.y.max()) + 1, "hidden_dim": hidden,
                "num_layers": num_layers, "dropout": 0.5, "seed": seed, "activation": "tanh"}

@@ -99,7 +99,8 @@ def versions() -> dict[str, str]:
 def commit() -> str:
     """The commit of the checkout that ran, with ``-dirty`` when the package was changed since; ``unknown`` outside one."""
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(PACKAGE), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        command = ["git", "-C", str(PACKAGE), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     try:
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.CalledProcessError):

@@ -17,8 +17,10 @@ class Network(nn.Module):
     r"""Encoder, then layers on one graph, then readout: ``readout(f_K ∘ ... ∘ f_1(encoder(x)))``.
 
     Args:
-        encoder: ``(..., n, p) -> (..., n, d)``. layers: message-passing layers of width ``d``.
-        readout: ``(..., n, d) -> (..., n, c)``. dropout: probability, applied to the input and before the readout.
+        encoder: ``(..., n, p) -> (..., n, d)``.
+        layers: message-passing layers of width ``d``.
+        readout: ``(..., n, d) -> (..., n, c)``.
+        dropout: probability, applied to the input and before the readout.
 
     Shapes:
         ``x``: ``(..., n, p)``, or sparse CSR ``(n, p)``; ``graph``: what the layers take beside features; returns ``(..., n, c)``.
