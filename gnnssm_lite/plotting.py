@@ -98,13 +98,14 @@ def _grid(count: int, ncols: int, height: float, **kwargs: object) -> tuple[Figu
 
 def draw_graph(edge_index: torch.Tensor, num_nodes: int, values: object = None, labels: Sequence[str] | None = None,
                positions: Mapping[int, tuple[float, float]] | None = None, axis: Axes | None = None, title: str = "",
-               value_label: str = "") -> Figure:
+               value_label: str = "", node_size: float = 550, centre: float | None = None) -> Figure:
     """A small graph, its nodes coloured by ``values`` if there are any.
 
     Args:
         edge_index, num_nodes: the graph. values: ``(n,)`` numbers. labels: node names, 0, 1, ... if ``None``.
         positions: node -> (x, y); a spring layout with a fixed seed if ``None``. axis: where to draw.
         title: of the panel. value_label: of the colour bar, shown when given.
+        node_size: area of a node in square points. centre: the middle of a two-sided colour map.
     """
     figure, axis = (axis.figure, axis) if axis is not None else subplots(width=4, height=3)
     graph = nx.Graph()
@@ -113,9 +114,13 @@ def draw_graph(edge_index: torch.Tensor, num_nodes: int, values: object = None, 
     positions = positions or nx.spring_layout(graph, seed=0)
     colours = PALETTE[9] if values is None else _numpy(values)
     names = dict(enumerate(labels if labels is not None else range(num_nodes)))
-    nx.draw_networkx_edges(graph, positions, ax=axis, edge_color="0.5", width=1.5)
-    drawn = nx.draw_networkx_nodes(graph, positions, ax=axis, node_color=colours, edgecolors="black", cmap="viridis",
-                                   node_size=550)
+    nx.draw_networkx_edges(graph, positions, ax=axis, edge_color="0.5", width=1.5, node_size=node_size)
+    scale = {}
+    if values is not None:
+        limit = None if centre is None else float(np.abs(colours - centre).max()) or 1.0
+        scale = {"cmap": "viridis"} if limit is None else {"cmap": "vlag", "vmin": centre - limit, "vmax": centre + limit}
+    drawn = nx.draw_networkx_nodes(graph, positions, ax=axis, node_color=colours, edgecolors="black",
+                                   node_size=node_size, **scale)
     nx.draw_networkx_labels(graph, positions, names, ax=axis, font_size=11,
                             bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1})
     if value_label and values is not None:
@@ -135,6 +140,7 @@ def matrices(panels: Mapping[str, object], ncols: int = 2, decimals: int = 2) ->
         sns.heatmap(array, ax=axis, annot=array.size <= 36, fmt=f".{decimals}f", cmap="vlag", vmin=-limit, vmax=limit,
                     cbar=False, square=True, linewidths=0.5, annot_kws={"size": 10})
         axis.set_title(title)
+        axis.grid(False)
     return figure
 
 
@@ -200,6 +206,24 @@ def densities(panels: Mapping[str, object], curves: Mapping[str, tuple[object, o
             axis.set_yscale("log")
     figure.supxlabel(xlabel, fontsize=11)
     figure.supylabel("density", fontsize=11)
+    return figure
+
+
+def histogram(panels: Mapping[str, object], edges: object, xlabel: str, ylabel: str = "count", logy: bool = False,
+              ncols: int = 1) -> Figure:
+    """Counts of one quantity in given bins, one panel a sample on common axes.
+
+    Args:
+        panels: title -> sample. edges: ends of the bins.
+    """
+    edges = _numpy(edges)
+    figure, axes = _grid(len(panels), ncols, 2.6, sharex=True, sharey=True)
+    for axis, (title, values) in zip(axes, panels.items(), strict=True):
+        counts, _ = np.histogram(_numpy(values), bins=edges)
+        axis.stairs(counts, edges, fill=True, color=PALETTE[0])
+        axis.set(title=title, yscale="log" if logy else "linear")
+    figure.supxlabel(xlabel, fontsize=11)
+    figure.supylabel(ylabel, fontsize=11)
     return figure
 
 

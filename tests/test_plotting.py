@@ -47,12 +47,16 @@ def frame():
 DENSITY = jacobian.SpectralDensity(np.array([0.1, 0.5, 2.0]), np.array([0.5, 0.25, 0.25]), 12)
 PICTURES = {
     "graph": lambda: plotting.draw_graph(graphs.path(4), 4, values=torch.arange(4.0), value_label="x"),
+    "two-sided graph": lambda: plotting.draw_graph(graphs.path(4), 4, values=torch.arange(4.0) - 1, labels=(),
+                                                   node_size=90, centre=0.0),
     "matrices": lambda: plotting.matrices({"A": torch.eye(3), "B": torch.ones(2, 3)}),
     "regime map": lambda: plotting.regime_map(pd.DataFrame(np.eye(3)), "depth", "scale", "log energy"),
     "lines": lambda: plotting.lines(frame(), "depth", "norm", "model", "depth (layers)", "norm", logy=True,
                                     reference={"one": 1.0}),
     "densities": lambda: plotting.densities({"sample": np.linspace(0, 1, 50), "lanczos": DENSITY},
                                             {"sample": (np.linspace(0, 1, 9), np.ones(9))}),
+    "histogram": lambda: plotting.histogram({"a": torch.linspace(0, 1, 50), "b": np.ones(9)}, np.linspace(0, 1, 6), "x",
+                                            logy=True),
     "complex plane": lambda: plotting.complex_plane({"a": torch.exp(1j * torch.arange(5.0)), "b": np.ones(3)}),
     "phase portrait": lambda: plotting.phase_portrait({"a": np.ones((3, 5, 2))}),
     "bars": lambda: plotting.bars(frame(), "norm", "model", None, "norm", "model"),
@@ -64,9 +68,25 @@ def test_every_kind_of_picture_draws_with_labelled_axes(kind):
     figure = PICTURES[kind]()
     page = plotting.show(figure, "1.A", "caption", "alt").data
     assert len(page) > 3000
-    if kind not in ("graph", "matrices"):
+    if kind not in ("graph", "two-sided graph", "matrices"):
         words = [axis.get_xlabel() for axis in figure.axes] + [getattr(figure, "_supxlabel", None)]
         assert any(words)
+
+
+def test_two_sided_colours_are_symmetric_about_their_centre():
+    figure = plotting.draw_graph(graphs.path(3), 3, values=torch.tensor([-1.0, 0.0, 3.0]), centre=0.0)
+    nodes = next(c for c in figure.axes[0].collections if c.get_array() is not None and len(c.get_array()) == 3)
+    assert nodes.get_clim() == (-3, 3)
+
+
+def test_a_graph_without_values_draws_without_warning(recwarn):
+    plotting.draw_graph(graphs.path(3), 3, centre=0.0)
+    assert not recwarn.list
+
+
+def test_histogram_counts_every_value_once():
+    figure = plotting.histogram({"a": torch.tensor([0.1, 0.1, 0.9])}, [0, 0.5, 1], "x")
+    assert list(figure.axes[0].patches[0].get_data().values) == [2, 1]
 
 
 def test_densities_integrate_to_one_on_the_axis():
