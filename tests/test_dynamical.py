@@ -191,6 +191,19 @@ def test_grand_attention_is_a_row_stochastic_matrix_on_the_closed_edges(heads):
     assert torch.allclose(attention, sparse, atol=1e-15)
 
 
+def test_grand_attention_is_scaled_dot_product_softmax_entry_by_entry():
+    layer, A = make("GRAND"), operator("adjacency", star(4), 4, dtype=F64)
+    h0 = torch.randn(4, 4, dtype=F64)
+    expected = torch.zeros(4, 4, dtype=F64)
+    for head in (slice(0, 2), slice(2, 4)):
+        Q, K = layer.query.weight[head].detach(), layer.key.weight[head].detach()
+        for u in range(4):
+            closed = [v for v in range(4) if A[u, v] or u == v]
+            score = torch.stack([(Q @ h0[u]) @ (K @ h0[v]) / math.sqrt(2) for v in closed])
+            expected[u, closed] += score.exp() / score.exp().sum() / 2
+    assert torch.allclose(layer.attention(h0, A), expected, atol=1e-14)
+
+
 def test_grand_averages_at_epsilon_one_keeps_constants_and_the_range():
     layer, A = make("GRAND"), operator("adjacency", grid(3, 4), 12, dtype=F64)
     h, h0 = torch.randn(12, 4, dtype=F64), torch.randn(12, 4, dtype=F64)
