@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 import numpy as np
 import pytest
 import torch
 
+from gnnssm_lite.datasets import load_cora
 from gnnssm_lite.graphs import (
     complete,
     erdos_renyi,
@@ -18,6 +20,7 @@ from gnnssm_lite.graphs import (
     ring,
     spectrum,
     star,
+    undirected,
 )
 from gnnssm_lite.jacobian import layer_jacobian
 from gnnssm_lite.models import ADGN, GCN, GIN, GNNSSM, GraphCON, state_matrix
@@ -345,9 +348,6 @@ def test_every_source_of_edges_gives_the_same_trajectory():
 
 
 def test_trajectory_makes_layers_one_by_one_and_keeps_none():
-    import gc
-    import weakref
-
     S, x = normalized_adjacency(ring(8), 8), torch.randn(8, 4)
     alive: list[weakref.ref] = []
     most = 0
@@ -359,7 +359,6 @@ def test_trajectory_makes_layers_one_by_one_and_keeps_none():
             alive.append(weakref.ref(layer))
             yield layer
             del layer
-            gc.collect()
             most = max(most, sum(ref() is not None for ref in alive))
 
     assert len(trajectory(make(), x, S)) == 31
@@ -421,8 +420,23 @@ def test_decay_rate_fits_what_is_there():
 def test_operator_norm_of_the_normalised_adjacency_is_one():
     for layout in ("dense", "sparse"):
         assert operator_norm(normalized_adjacency(grid(30, 30), 900, layout, F64)) == pytest.approx(1, abs=1e-10)
+    # 300 components, so that 1 is a 300-fold eigenvalue
+    pairs = torch.arange(900).reshape(300, 3)
+    triangles = undirected(torch.cat([pairs[:, :2], pairs[:, 1:]]).T)
+    assert operator_norm(normalized_adjacency(triangles, 900, "sparse")) == pytest.approx(1, abs=1e-6)
+    assert operator_norm(normalized_adjacency(triangles, 900, "sparse", F64)) == pytest.approx(1, abs=1e-10)
     weight = torch.randn(4, 7, dtype=F64)
     assert operator_norm(weight) == pytest.approx(float(torch.linalg.svdvals(weight)[0]))
+
+
+def test_everything_runs_on_the_sparse_operator_of_cora():
+    edge_index = load_cora(split="random").edge_index
+    S, x = normalized_adjacency(edge_index, 2708, "sparse", F64), torch.randn(2708, 4, dtype=F64)
+    layers = [GCN(4, 4, "tanh").double() for _ in range(3)]
+    check = check_contraction(layers, x, S)
+    assert check.norms == pytest.approx([operator_norm(layer.weight) for layer in layers], rel=1e-9)
+    assert check.norm_bounded and check.energy_bounded
+    assert bool((local_norms(layers, x, S) <= check.norms * (1 + 1e-6)).all())
 
 
 def test_large_sparse_laplacian_has_the_known_top_eigenvalue():
