@@ -161,7 +161,7 @@ class Boxes(SphinxTransform):
             logger.warning("%s stands in chapter %s", name, self.chapter, location=node, type="plainbook")
         if add_id:
             node["ids"].insert(0, target)
-        self.domain.note(target, name, node.line or (node.parent and node.parent.line))
+        self.domain.note(target, name, line_of(node))
         return target
 
     def headings(self) -> None:
@@ -272,8 +272,15 @@ class Mentions(SphinxTransform):
             refwarn=True,
             refexplicit=True,
         )
-        node.source, node.line = parent.source, parent.line
+        node.source, node.line = parent.source, line_of(parent)
         return node
+
+
+def line_of(node: nodes.Node | None) -> int | None:
+    """The line of the nearest node that knows its own."""
+    while node is not None and node.line is None:
+        node = node.parent
+    return node and node.line
 
 
 def next_item(text: str, position: int, end: int) -> int:
