@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import torch
@@ -102,8 +103,8 @@ def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, CPU")
     print(f"{'what':<58} {'peak GB (import)':>17}  result")
     for title in ROWS:
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            result, before, peak = pool.apply(_row, (title,))
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            result, before, peak = pool.submit(_row, title).result()
         print(f"{title:<58} {f'{peak:.2f} ({before:.2f})':>17}  {result}", flush=True)
 
 
