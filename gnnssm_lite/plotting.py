@@ -98,17 +98,19 @@ def _grid(count: int, ncols: int, height: float, **kwargs: object) -> tuple[Figu
 
 def draw_graph(edge_index: torch.Tensor, num_nodes: int, values: object = None, labels: Sequence[str] | None = None,
                positions: Mapping[int, tuple[float, float]] | None = None, axis: Axes | None = None, title: str = "",
-               value_label: str = "", node_size: float = 550, centre: float | None = None) -> Figure:
+               value_label: str = "", directed: bool = False, node_size: float = 550,
+               centre: float | None = None) -> Figure:
     """A small graph, its nodes coloured by ``values`` if there are any.
 
     Args:
         edge_index, num_nodes: the graph. values: ``(n,)`` numbers. labels: node names, 0, 1, ... if ``None``.
         positions: node -> (x, y); a spring layout with a fixed seed if ``None``. axis: where to draw.
         title: of the panel. value_label: of the colour bar, shown when given.
+        directed: draw each edge as an arrow from ``edge_index[0]`` to ``edge_index[1]``, self-loops included.
         node_size: area of a node in square points. centre: the middle of a two-sided colour map.
     """
     figure, axis = (axis.figure, axis) if axis is not None else subplots(width=4, height=3)
-    graph = nx.Graph()
+    graph = nx.DiGraph() if directed else nx.Graph()
     graph.add_nodes_from(range(num_nodes))
     graph.add_edges_from(edge_index.t().tolist())
     positions = positions or nx.spring_layout(graph, seed=0)
