@@ -240,6 +240,27 @@ def _histogram(values: object, edges: np.ndarray) -> np.ndarray:
     return counts / (len(_numpy(values).reshape(-1)) * np.diff(edges))
 
 
+def stairs(panels: Mapping[str, Mapping[str, object]], edges: object, xlabel: str, ylabel: str = "share",
+           ncols: int = 1, height: float = 2.3, logy: bool = False) -> Figure:
+    """Outlines of several distributions over the same bins, laid over one another, one panel each comparison.
+
+    Args:
+        panels: title -> name -> mass in each bin. edges: ends of the bins. height: of a panel, in inches.
+    """
+    edges = _numpy(edges)
+    figure, axes = _grid(len(panels), ncols, height, sharex=True, sharey=True)
+    for number, (axis, (title, masses)) in enumerate(zip(axes, panels.items(), strict=True)):
+        for kind, (name, mass) in enumerate(masses.items()):
+            axis.stairs(_numpy(mass), edges, color=PALETTE[(0, 3, 2, 1)[kind % 4]], linewidth=2, label=name,
+                        linestyle=("-", "--", ":", "-.")[kind % 4])
+        axis.set(title=title, yscale="log" if logy else "linear")
+        if number == 0:
+            axis.legend()
+    figure.supxlabel(xlabel, fontsize=11)
+    figure.supylabel(ylabel, fontsize=11)
+    return figure
+
+
 def complex_plane(panels: Mapping[str, object], radius: float = 1.0, ncols: int = 2, limit: float | None = None) -> Figure:
     """Eigenvalues in the complex plane with the circle of the given radius (the edge of chaos)."""
     spectra = {title: _numpy(values).reshape(-1) for title, values in panels.items()}
