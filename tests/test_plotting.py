@@ -57,6 +57,7 @@ PICTURES = {
                                             {"sample": (np.linspace(0, 1, 9), np.ones(9))}),
     "histogram": lambda: plotting.histogram({"a": torch.linspace(0, 1, 50), "b": np.ones(9)}, np.linspace(0, 1, 6), "x",
                                             logy=True),
+    "stairs": lambda: plotting.stairs({"x": {"a": torch.ones(5), "b": np.arange(5.0)}}, np.linspace(0, 1, 6), "x", logy=True),
     "complex plane": lambda: plotting.complex_plane({"a": torch.exp(1j * torch.arange(5.0)), "b": np.ones(3)}),
     "phase portrait": lambda: plotting.phase_portrait({"a": np.ones((3, 5, 2))}),
     "bars": lambda: plotting.bars(frame(), "norm", "model", None, "norm", "model"),
@@ -87,6 +88,13 @@ def test_a_graph_without_values_draws_without_warning(recwarn):
 def test_histogram_counts_every_value_once():
     figure = plotting.histogram({"a": torch.tensor([0.1, 0.1, 0.9])}, [0, 0.5, 1], "x")
     assert list(figure.axes[0].patches[0].get_data().values) == [2, 1]
+
+
+def test_stairs_draw_each_mass_as_given_and_name_it():
+    figure = plotting.stairs({"x": {"a": [0.2, 0.8], "b": torch.tensor([0.5, 0.5])}}, [0, 1, 2], "x")
+    drawn = {patch.get_label(): patch.get_data() for patch in figure.axes[0].patches}
+    assert list(drawn["a"].values) == [0.2, 0.8] and list(drawn["b"].values) == [0.5, 0.5]
+    assert list(drawn["a"].edges) == [0, 1, 2]
 
 
 def test_densities_integrate_to_one_on_the_axis():
