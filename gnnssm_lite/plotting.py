@@ -161,7 +161,9 @@ def regime_map(table: pd.DataFrame, xlabel: str, ylabel: str, value_label: str, 
 def lines(data: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str, logy: bool = False, logx: bool = False,
           errorbar: object = "sd", order: Sequence[str] | None = None, reference: Mapping[str, float] | None = None,
           axis: Axes | None = None, title: str = "") -> Figure:
-    """One line for each value of ``hue``, with a band of one standard deviation where there are several runs.
+    """One line for each value of ``hue``: the mean, and a band of one standard deviation where there are several runs.
+
+    On a logarithmic axis both are taken of the logarithms (geometric mean).
 
     Args:
         data: tidy data. x, y, hue: its columns. xlabel, ylabel: with units. order: of the legend.
@@ -169,15 +171,15 @@ def lines(data: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str
     """
     figure, axis = (axis.figure, axis) if axis is not None else subplots()
     order = list(order or dict.fromkeys(data[hue]))
+    if logy:
+        axis.set_yscale("log")  # before drawing: seaborn then averages logarithms, and no band falls below zero
+    if logx:
+        axis.set_xscale("log")
     sns.lineplot(data, x=x, y=y, hue=hue, style=hue, hue_order=order, style_order=order, errorbar=errorbar, ax=axis,
                  palette=PALETTE[:len(order)], markers=False)
     for name, height in (reference or {}).items():
         axis.axhline(height, color="0.3", linestyle=":", label=name)
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    if logy:
-        axis.set_yscale("log")
-    if logx:
-        axis.set_xscale("log")
     axis.legend()
     return figure
 
