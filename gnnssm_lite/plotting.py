@@ -254,7 +254,7 @@ def stairs(panels: Mapping[str, Mapping[str, object]], edges: object, xlabel: st
     for number, (axis, (title, masses)) in enumerate(zip(axes, panels.items(), strict=True)):
         for kind, (name, mass) in enumerate(masses.items()):
             axis.stairs(_numpy(mass), edges, color=PALETTE[(0, 3, 2, 1)[kind % 4]], linewidth=2, label=name,
-                        linestyle=("-", "--", ":", "-.")[kind % 4])
+                        linestyle=("-", "--", ":", "-.")[kind % 4], baseline=None if logy else 0)
         axis.set(title=title, yscale="log" if logy else "linear")
         if number == 0:
             axis.legend()
