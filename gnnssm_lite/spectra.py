@@ -140,7 +140,8 @@ def jacobian_mixture_cdf(x: object, lambdas: object, ratio: float, variance: flo
 def jacobian_moments(lambdas: object, ratio: float, variance: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     r"""Mean and variance over ``j`` of ``γ_ij = λ_i² μ_j`` for each ``i`` (Theorem 3.2, Eqs. 7 and 8).
 
-    .. math:: \mathbb E[\gamma_{ij}] = \lambda_i^2 \sigma^2, \qquad \operatorname{Var}[\gamma_{ij}] = \lambda_i^4 \sigma^4 d/d'
+    .. math:: \mathbb E[\gamma_{ij}] = \lambda_i^2 \sigma^2, \qquad
+              \operatorname{Var}[\gamma_{ij}] = \lambda_i^4 \sigma^4 d/d'
 
     Shapes:
         two arrays ``(n,)``.

@@ -32,7 +32,8 @@ def resolve_activation(activation: str | Activation | None) -> Activation:
         named = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "elu": nn.functional.elu,
                  "gelu": nn.functional.gelu, "leaky_relu": nn.functional.leaky_relu}
         if activation not in named:
-            raise ValueError(f"activation must be a function or one of {sorted([*named, 'identity'])}; it was {activation!r}")
+            known = sorted([*named, "identity"])
+            raise ValueError(f"activation must be a function or one of {known}; it was {activation!r}")
         return named[activation]
     if not callable(activation):
         raise TypeError(f"activation must be a name or a function; it was {activation!r}")

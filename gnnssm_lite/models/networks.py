@@ -23,7 +23,8 @@ class Network(nn.Module):
         dropout: probability, applied to the input and before the readout.
 
     Shapes:
-        ``x``: ``(..., n, p)``, or sparse CSR ``(n, p)``; ``graph``: what the layers take beside features; returns ``(..., n, c)``.
+        ``x``: ``(..., n, p)``, or sparse CSR ``(n, p)``; ``graph``: what the layers take beside features; returns
+        ``(..., n, c)``.
     """
 
     def __init__(self, encoder: nn.Module, layers: list[nn.Module], readout: nn.Module, dropout: float = 0.0) -> None:

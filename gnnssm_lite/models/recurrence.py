@@ -162,7 +162,8 @@ def _rotations(dim: int, generator: torch.Generator | None) -> Tensor:
     return torch.block_diag(*blocks[:-1], modulus[-1:].reshape(1, 1))
 
 
-def recurrent_step(h: Tensor, x: Tensor, W: Tensor, U: Tensor, activation: Callable[[Tensor], Tensor] = torch.tanh) -> Tensor:
+def recurrent_step(h: Tensor, x: Tensor, W: Tensor, U: Tensor,
+                   activation: Callable[[Tensor], Tensor] = torch.tanh) -> Tensor:
     r"""One step of a recurrent network (Eq. 4, chapter 2), for column vectors stored as rows.
 
     .. math:: h^{(k)} = \sigma(W h^{(k-1)} + U x^{(k)})
