@@ -336,7 +336,7 @@ def layer_norm_bound(layer: Layer, S: Tensor | float, lipschitz: float | None = 
     For a linear GCN layer it is an equality.
 
     Args:
-        layer: a :class:`GCN`, or a :class:`GNNSSM` around one (or around nothing).
+        layer: a :class:`~gnnssm_lite.models.convolutions.GCN`, or a :class:`~gnnssm_lite.models.recurrence.GNNSSM` around one (or around nothing).
         S: the operator, ``(n, n)``, or its norm ``‖S‖₂`` where that is already known.
         lipschitz: ``Lip(σ)``, needed when σ is not one of the named activations.
 
@@ -458,8 +458,11 @@ class ContractionCheck:
     Attributes:
         norms: ``(K,)`` bounds of ``‖J_k‖`` that were used.
         at_zero: ``(K,)`` norms ``‖f_k(0)‖``; Lemma 4.1 says 0.
-        feature_norms, norm_bounds: ``(K + 1,)`` both sides of Proposition 4.2.
-        energies, energy_bounds, sharp_bounds: ``(K + 1,)`` the sides of Proposition 4.3 and of its sharp form.
+        feature_norms: ``(K + 1,)``, left side of Proposition 4.2.
+        norm_bounds: ``(K + 1,)``, its right side.
+        energies: ``(K + 1,)``, left side of Proposition 4.3.
+        energy_bounds: ``(K + 1,)``, its right side.
+        sharp_bounds: ``(K + 1,)``, the right side with ``λ_max(L)``.
         tolerance: relative slack of the comparisons, for rounding.
     """
 
@@ -487,7 +490,7 @@ class ContractionCheck:
 
     @property
     def fixes_zero(self) -> bool:
-        """Whether Lemma 4.1 holds: ``f_k(0) = 0`` for every layer, exactly."""
+        """Whether ``f_k(0) = 0`` for every layer, exactly, as Lemma 4.1 says."""
         return bool(np.all(self.at_zero == 0))
 
     @property

@@ -181,7 +181,7 @@ class ADGN(EulerLayer):
         dim: feature width.
         epsilon: step size ε. gamma: damping γ (any sign; the paper takes it positive and small).
         activation: σ, monotone.
-        coupling: ``Φ``, any layer of width ``dim``; a linear :class:`GCN` if ``None``.
+        coupling: ``Φ``, any layer of width ``dim``; a linear :class:`~gnnssm_lite.models.convolutions.GCN` if ``None``.
         bias: whether there is ``b``.
 
     Shapes:
@@ -370,7 +370,7 @@ class GraphCON(SecondOrderLayer):
         dim: width ``d`` of the features; the state ``[X | Y]`` has ``2 d``.
         epsilon: step size ε. alpha: damping α. gamma: stiffness γ.
         activation: σ.
-        coupling: ``F``, any layer of width ``dim``; a linear :class:`GCN` if ``None``.
+        coupling: ``F``, any layer of width ``dim``; a linear :class:`~gnnssm_lite.models.convolutions.GCN` if ``None``.
 
     Shapes:
         ``h = [X | Y]``: ``(..., n, 2 d)``; ``S``: what the coupling asks for; returns ``(..., n, 2 d)``. ``readout`` is
