@@ -353,7 +353,12 @@ def _tridiagonal(alphas: list[float], betas: list[float]) -> Tensor:
 
 
 def _generator(seed: int, device: torch.device) -> torch.Generator:
-    return torch.Generator(device=device).manual_seed(check_int("seed", seed, 0))
+    """A generator of probes for ``seed``, from a stream of its own.
+
+    Features often come from ``manual_seed(0)``, too. Probes from the same stream would be the features themselves, and
+    a quadrature along the features says nothing about the other directions.
+    """
+    return torch.Generator(device=device).manual_seed((check_int("seed", seed, 0) + 1) * 0x9E3779B97F4A7C15 % 2 ** 63)
 
 
 def spectral_norm(layer: Layer, h: Tensor, *graph: Tensor, tol: float = 1e-6, max_steps: int = 500, seed: int = 0) -> float:
