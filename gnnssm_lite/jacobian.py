@@ -352,7 +352,7 @@ def _tridiagonal(alphas: list[float], betas: list[float]) -> Tensor:
     return torch.diag(torch.tensor(alphas, dtype=torch.float64)) + torch.diag(off, 1) + torch.diag(off, -1)
 
 
-def _generator(seed: int, device: torch.device) -> torch.Generator:
+def probe_generator(seed: int, device: torch.device) -> torch.Generator:
     """A generator of probes for ``seed``, from a stream of its own.
 
     Features often come from ``manual_seed(0)``, too. Probes from the same stream would be the features themselves, and
@@ -377,7 +377,7 @@ def spectral_norm(layer: Layer, h: Tensor, *graph: Tensor, tol: float = 1e-6, ma
     if not 0 < tol < 1:
         raise ValueError(f"tol must lie between 0 and 1; it was {tol}")
     gram, size = JacobianProduct(layer, h, *graph).smaller_gram()
-    start = torch.randn(size, generator=_generator(seed, h.device), dtype=h.dtype, device=h.device)
+    start = torch.randn(size, generator=probe_generator(seed, h.device), dtype=h.dtype, device=h.device)
     residual = math.inf
 
     def converged(T: Tensor, beta: float) -> bool:
@@ -455,7 +455,7 @@ def spectral_density(layer: Layer, h: Tensor, *graph: Tensor, num_probes: int = 
     """
     num_probes, num_steps = check_int("num_probes", num_probes, 1), check_int("num_steps", num_steps, 1)
     gram, size = JacobianProduct(layer, h, *graph).smaller_gram()
-    generator = _generator(seed, h.device)
+    generator = probe_generator(seed, h.device)
     nodes, weights = [], []
     for _ in tqdm(range(num_probes), desc="spectral density", disable=not progress):
         probe = torch.randn(size, generator=generator, dtype=h.dtype, device=h.device)
@@ -485,7 +485,7 @@ def gradient_norms(layers: Iterable[Layer], h: Tensor, *graph: Tensor, seed: int
             states.append(_apply(layer, states[-1], graph))
     if len(states) == 1:
         raise ValueError("layers must hold at least one layer; it was empty")
-    gradient = torch.randn(states[-1].shape, generator=_generator(seed, h.device), dtype=h.dtype, device=h.device)
+    gradient = torch.randn(states[-1].shape, generator=probe_generator(seed, h.device), dtype=h.dtype, device=h.device)
     gradients = torch.autograd.grad(states[-1], states[:-1], gradient / gradient.norm(), allow_unused=True)
     norms = [torch.zeros((), dtype=h.dtype, device=h.device) if g is None else g.norm() for g in gradients]
     return torch.stack([*norms, torch.ones((), dtype=h.dtype, device=h.device)]).detach()

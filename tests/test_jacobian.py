@@ -394,7 +394,7 @@ def test_eq_5_gradient_norms_equal_dense_products(grid_graph):
     S = graphs.normalized_adjacency(*grid_graph, dtype=FLOAT64)
     layers, h = [GCN(3, 3, "tanh").double() for _ in range(5)], random(12, 3)
     found = jacobian.gradient_norms(layers, h, S, seed=4)
-    g = torch.randn(12, 3, generator=jacobian._generator(4, h.device), dtype=FLOAT64).T.reshape(-1)
+    g = torch.randn(12, 3, generator=jacobian.probe_generator(4, h.device), dtype=FLOAT64).T.reshape(-1)
     g, states = g / g.norm(), [h]
     for layer in layers:
         states.append(layer(states[-1], S).detach())
