@@ -31,6 +31,7 @@ from ..models import (
     shell_operators,
     state_matrix,
 )
+from .records import results
 
 DTYPE = torch.float64
 ACTIVATIONS = ("relu", "tanh", "elu", None)
@@ -193,6 +194,25 @@ def energy_decay(models: Sequence[str] = tuple(STACKS), seeds: Sequence[int] = (
                 run = depth_trajectory(name, graph, dim, depth, seed)
                 frames.append(run[run.layer % every == 0].assign(graph=graph_name, model=name, seed=seed))
     return pd.concat(frames, ignore_index=True)
+
+
+def decay_rates(seeds: Sequence[int] = (0, 1, 2, 3), device: str = "cpu", progress: bool = False) -> pd.DataFrame:
+    """Exponential fits to the recorded energies: the factor per layer of the feature norm, and how good the fit is.
+
+    Returns:
+        a row for each graph, model and seed of the recorded ``energy_decay``: ``rate``, and ``r_squared`` of the straight
+        line through the logarithms. ``device`` plays no part: nothing is computed but fits.
+    """
+    recorded = results("energy_decay")
+    rows = []
+    runs = recorded[recorded.seed.isin(seeds)].groupby(["graph", "model", "seed"], sort=False)
+    for (graph, model, seed), run in tqdm(runs, desc="decay rates", disable=not progress):
+        log_norm = np.log(run.norm.clip(lower=1e-300))
+        slope, intercept = np.polyfit(run.layer, log_norm, 1)
+        residual = log_norm - slope * run.layer - intercept
+        r_squared = 1 - residual.var(ddof=0) / max(log_norm.var(ddof=0), 1e-300)
+        rows.append({"graph": graph, "model": model, "seed": seed, "rate": math.exp(slope), "r_squared": r_squared})
+    return pd.DataFrame(rows)
 
 
 # ---------------------------------------------------------------- when does the assumption of Proposition 4.2 hold?
