@@ -336,7 +336,8 @@ def layer_norm_bound(layer: Layer, S: Tensor | float, lipschitz: float | None = 
     For a linear GCN layer it is an equality.
 
     Args:
-        layer: a :class:`~gnnssm_lite.models.convolutions.GCN`, or a :class:`~gnnssm_lite.models.recurrence.GNNSSM` around one (or around nothing).
+        layer: a :class:`~gnnssm_lite.models.convolutions.GCN`, or a
+            :class:`~gnnssm_lite.models.recurrence.GNNSSM` around one (or around nothing).
         S: the operator, ``(n, n)``, or its norm ``‖S‖₂`` where that is already known.
         lipschitz: ``Lip(σ)``, needed when σ is not one of the named activations.
 
