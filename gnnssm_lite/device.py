@@ -25,7 +25,7 @@ def default_device(prefer: str | None = None) -> torch.device:
 
 
 def describe(device: torch.device) -> str:
-    """A name of the device for records, such as ``"cpu"`` or ``"cuda (NVIDIA H200)"``."""
+    """A name of the device for records, such as ``"cpu"`` or ``"cuda (NVIDIA A100)"``."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     return device.type
