@@ -4,15 +4,29 @@ from .cache import CacheFolderError, DataFileError, DataMissingError, cache_dir,
 from .cora import load_cora
 from .karate import karate_club
 from .texas import load_texas
+from .transfer import (
+    TransferTask,
+    clique_path_transfer,
+    crossed_ring_transfer,
+    line_transfer,
+    ring_transfer,
+    transfer_task,
+)
 
 __all__ = [
     "CacheFolderError",
     "DataFileError",
     "DataMissingError",
+    "TransferTask",
     "cache_dir",
     "cached",
+    "clique_path_transfer",
+    "crossed_ring_transfer",
     "data_dir",
     "karate_club",
+    "line_transfer",
     "load_cora",
     "load_texas",
+    "ring_transfer",
+    "transfer_task",
 ]
