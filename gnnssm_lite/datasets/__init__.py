@@ -3,6 +3,7 @@
 from .cache import CacheFolderError, DataFileError, DataMissingError, cache_dir, cached, data_dir
 from .cora import load_cora
 from .karate import karate_club
+from .properties import PropertyBatch, constant_scores, graph_properties, graph_property_batches, label_maximum
 from .texas import load_texas
 from .transfer import (
     TransferTask,
@@ -17,13 +18,18 @@ __all__ = [
     "CacheFolderError",
     "DataFileError",
     "DataMissingError",
+    "PropertyBatch",
     "TransferTask",
     "cache_dir",
     "cached",
+    "constant_scores",
     "clique_path_transfer",
     "crossed_ring_transfer",
     "data_dir",
+    "graph_properties",
+    "graph_property_batches",
     "karate_club",
+    "label_maximum",
     "line_transfer",
     "load_cora",
     "load_texas",
