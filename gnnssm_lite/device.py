@@ -1,6 +1,11 @@
 """Where computations run. The only module that names an accelerator."""
 from __future__ import annotations
 
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 
@@ -52,3 +57,35 @@ def set_rng_state(device: torch.device, states: list[torch.Tensor]) -> None:
     torch.set_rng_state(states[0].cpu())
     if device.type == "cuda" and len(states) > 1:
         torch.cuda.set_rng_state(states[1].cpu(), device)
+
+
+@contextmanager
+def determinism_notes(device: torch.device) -> Iterator[list[str]]:
+    """A list that is filled, while the block runs, with what makes its numbers on ``device`` differ from time to time.
+
+    On the CPU it stays empty. On a GPU torch takes its deterministic algorithms inside the block, and each operation that
+    has none is noted once.
+    """
+    notes: list[str] = []
+    if device.type != "cuda":
+        yield notes
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", message="(?s).*deterministic")
+        show = warnings.showwarning
+
+        def collect(message: Warning | str, *rest: object) -> None:
+            text = " ".join(str(message).split())
+            if "deterministic" not in text:
+                show(message, *rest)
+            elif text not in notes:
+                notes.append(text)
+
+        warnings.showwarning = collect
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield notes
+        finally:
+            torch.use_deterministic_algorithms(before[0], warn_only=before[1])

@@ -7,13 +7,13 @@ import json
 import os
 import platform
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from .. import __version__
+from ..datasets.cache import write_atomic
 from ..device import describe
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -72,21 +72,9 @@ def record(name: str, frame: pd.DataFrame, config: dict, device: torch.device, s
     content = {"layout": LAYOUT, "name": name, "config": config, "versions": versions(), "device": describe(device),
                "threads": torch.get_num_threads(), "wall_time_s": round(seconds, 2), "commit": commit(),
                "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"), "rows": len(frame)}
-    _write(folder / f"{name}.json", json.dumps(content, indent=2, default=str) + "\n")
-    _write(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.12g"))
+    write_atomic(folder / f"{name}.json", (json.dumps(content, indent=2, default=str) + "\n").encode())
+    write_atomic(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.12g").encode())
     return folder / f"{name}.csv"
-
-
-def _write(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def versions() -> dict[str, str]:
