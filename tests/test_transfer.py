@@ -72,6 +72,18 @@ def test_clique_path_is_half_clique_and_half_path():
         assert pairs(clique_path_transfer(n, num_graphs=5)) == clique | line, n
 
 
+def test_source_and_target_are_where_the_docstrings_say():
+    assert (ring_transfer(12).source, ring_transfer(12).target) == (0, 6)
+    assert (ring_transfer(13).source, ring_transfer(13).target) == (0, 6)
+    assert (crossed_ring_transfer(12).source, crossed_ring_transfer(12).target) == (0, 6)
+    assert (line_transfer(12).source, line_transfer(12).target) == (0, 11)
+    in_clique, on_path = clique_path_transfer(12, source="clique"), clique_path_transfer(12, source="path")
+    assert (in_clique.source, in_clique.target) == (on_path.target, on_path.source) == (0, 11)
+    assert clique_path_transfer(12).source == on_path.source
+    degree = torch.bincount(on_path.edge_index[0])
+    assert degree[on_path.source] == 1 and degree[on_path.target] == 5
+
+
 @every_family
 def test_graph_is_undirected_and_simple(make, smallest, hops):
     for n in (smallest, smallest + 1, 20, 21):
@@ -135,6 +147,17 @@ def test_distinct_samples_are_all_there_is():
     assert few.y.tolist() == list(range(5)) and few.num_graphs == 5 and few.chance == 1 / 5
     assert torch.equal(task.x, few.x[task.y])
     assert torch.equal(few.distinct().x, few.x)
+
+
+def test_distinct_samples_give_the_loss_and_gradient_of_the_balanced_task():
+    task = ring_transfer(6, num_graphs=30, seed=1)
+    layer = GCN(5, 5, activation="tanh").double()
+    S = graphs.normalized_adjacency(task.edge_index, 6, dtype=torch.float64)
+    found = []
+    for part in (task, task.distinct()):
+        loss = torch.nn.functional.cross_entropy(layer(layer(part.x.double(), S), S)[:, 2], part.y)
+        found.append((loss, *torch.autograd.grad(loss, layer.weight)))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-14)
 
 
 # ---------------------------------------------------------------- what a network can know

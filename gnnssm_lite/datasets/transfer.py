@@ -78,8 +78,8 @@ class TransferTask:
     def distinct(self) -> TransferTask:
         """The task with one sample for each class, in order: ``y`` is ``0 .. num_classes - 1``.
 
-        Samples of a class are identical, so this is all that there is to learn or to test. Training on a task with
-        balanced classes and training on its distinct samples follow the same full-batch gradient.
+        Samples of a class are identical, so this is all that there is to learn or to test. If every class has equally
+        many samples, the mean loss over the task and over its distinct samples is the same function of the weights.
         """
         first = torch.stack([torch.nonzero(self.y == label)[0, 0] for label in range(self.num_classes)])
         return replace(self, x=self.x[first], y=self.y[first])
