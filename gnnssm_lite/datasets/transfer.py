@@ -5,8 +5,8 @@ holds zeros, and every other node holds ones:
 
 .. math:: x_{source} = e_y, \qquad x_{target} = 0, \qquad x_v = 1 \text{ otherwise}
 
-The label ``y`` is read at the target. A message-passing network with fewer layers than there are hops between the two
-nodes cannot know it.
+The label ``y`` is read at the target. A network that passes messages along edges, one hop a layer, cannot know it with
+fewer layers than there are hops between the two nodes. A network with k-hop coupling can.
 
 There is only one input for each class, so a training set and a test set hold the same ``num_classes`` inputs. The task
 measures whether a signal, and its gradient, gets through the network. It does not measure generalisation.
@@ -40,7 +40,7 @@ class TransferTask:
         edge_index: ``(2, E)``, both directions of every edge, no self-loops.
         num_nodes: ``n``.
         source, target: the node that holds the class and the node that must tell it.
-        distance: hops between them; the fewest layers with which a message-passing network can solve the task.
+        distance: hops between them; with fewer layers, one hop each, no network can solve the task.
         x: ``(samples, n, num_classes)`` float32.
         y: ``(samples,)`` int64 in ``0 .. num_classes - 1``.
         num_classes: number of classes, which is also the number of features.
