@@ -113,6 +113,25 @@ def operator(kind: str, edge_index: Tensor, num_nodes: int, layout: str = "dense
     return OPERATORS[check_choice("kind", kind, tuple(OPERATORS))](edge_index, num_nodes, layout, dtype)
 
 
+def batch_operator(kind: str, A: Tensor) -> Tensor:
+    """The operators of many graphs of one size at once: :func:`operator` for a batch of dense adjacency matrices.
+
+    Args:
+        kind: ``"normalized"``, ``"mean"`` or ``"adjacency"``. A: ``(..., n, n)``, symmetric, zero diagonal.
+
+    Shapes:
+        returns ``(..., n, n)``.
+    """
+    check_choice("kind", kind, tuple(OPERATORS))
+    if kind == "adjacency":
+        return A
+    if kind == "mean":
+        return A / A.sum(-1, keepdim=True).clamp(min=1)
+    closed = A + torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    scale = closed.sum(-1).rsqrt()
+    return scale.unsqueeze(-1) * closed * scale.unsqueeze(-2)
+
+
 def _check_dtype(dtype: torch.dtype) -> torch.dtype:
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise TypeError(f"dtype must be a floating-point torch.dtype; it was {dtype!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from torch_geometric.data import Data
 from tqdm.auto import tqdm
 
 from .checks import check_int
+from .datasets.transfer import TransferTask
 from .device import fork_rng, get_rng_state, set_rng_state
 from .graphs import operator
 
@@ -30,6 +31,7 @@ class TrainingConfig:
         weight_decay: of Adam, on all parameters.
         seed: of everything random during training, dropout and batch order.
         clip: largest gradient norm, ``None`` for no clipping.
+        goal: stop as soon as the validation score is at most this; ``None`` to go on.
     """
 
     max_epochs: int = 200
@@ -38,6 +40,7 @@ class TrainingConfig:
     weight_decay: float = 5e-4
     seed: int = 0
     clip: float | None = None
+    goal: float | None = None
 
     def __post_init__(self) -> None:
         check_int("max_epochs", self.max_epochs, 1)
@@ -86,7 +89,7 @@ def fit(model: nn.Module, batches: Callable[[], Iterable], loss: Callable[[nn.Mo
         if checkpoint is not None and Path(checkpoint).exists():
             state = _resume(Path(checkpoint), model, optimizer, config, device)
         bar = tqdm(total=config.max_epochs, initial=state["epoch"], desc="training", disable=not progress, leave=False)
-        while state["epoch"] < config.max_epochs and state["epoch"] - state["best_epoch"] <= config.patience:
+        while _goes_on(state, config):
             training_loss = _epoch(model, batches(), loss, optimizer, config, state["epoch"])
             model.eval()
             with torch.no_grad():
@@ -105,6 +108,12 @@ def fit(model: nn.Module, batches: Callable[[], Iterable], loss: Callable[[nn.Mo
     if checkpoint is not None:
         Path(checkpoint).unlink(missing_ok=True)
     return TrainingResult(state["best_epoch"], state["best"], pd.DataFrame(state["history"]))
+
+
+def _goes_on(state: dict, config: TrainingConfig) -> bool:
+    if config.goal is not None and state["best"] <= config.goal:
+        return False
+    return state["epoch"] < config.max_epochs and state["epoch"] - state["best_epoch"] <= config.patience
 
 
 def _epoch(model: nn.Module, batches: Iterable, loss: Callable, optimizer: torch.optim.Optimizer, config: TrainingConfig,
@@ -150,6 +159,13 @@ def accuracy(logits: Tensor, y: Tensor) -> float:
     return float((logits.argmax(-1) == y).float().mean())
 
 
+def _graph_arguments(model: nn.Module, data: Data, layout: str) -> tuple:
+    """What ``model`` takes beside features; ``(Â,)`` if it does not say."""
+    if hasattr(model, "graph_arguments"):
+        return model.graph_arguments(data.edge_index, data.num_nodes, layout, data.x.dtype)
+    return (operator(getattr(model, "operator", "normalized"), data.edge_index, data.num_nodes, layout, data.x.dtype),)
+
+
 def train_node_classifier(model: nn.Module, data: Data, config: TrainingConfig, *, layout: str = "sparse",
                           checkpoint: str | os.PathLike | None = None, progress: bool = False) -> dict[str, object]:
     """Train ``model(x, S)`` on the nodes of ``data.train_mask``, stop on ``val_mask``, and only then look at ``test_mask``.
@@ -164,17 +180,103 @@ def train_node_classifier(model: nn.Module, data: Data, config: TrainingConfig, 
         ``{"train_accuracy", "val_accuracy", "test_accuracy", "best_epoch", "epochs", "history"}``; accuracies are shares
         between 0 and 1 of the weights with the lowest validation loss.
     """
-    S = operator(getattr(model, "operator", "normalized"), data.edge_index, data.num_nodes, layout, data.x.dtype)
+    graph = _graph_arguments(model, data, layout)
     cross_entropy = nn.functional.cross_entropy
 
     def loss(model: nn.Module, mask: Tensor) -> Tensor:
-        return cross_entropy(model(data.x, S)[mask], data.y[mask])
+        return cross_entropy(model(data.x, *graph)[mask], data.y[mask])
 
     result = fit(model, lambda: [data.train_mask], loss, lambda m: float(loss(m, data.val_mask)), config, checkpoint,
                  progress)
     model.eval()
     with torch.no_grad():
-        logits = model(data.x, S)
+        logits = model(data.x, *graph)
     scores = {f"{part}_accuracy": accuracy(logits[data[f"{part}_mask"]], data.y[data[f"{part}_mask"]])
               for part in ("train", "val", "test")}
     return scores | {"best_epoch": result.best_epoch, "epochs": len(result.history), "history": result.history}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Graphs of one size with what a network takes: no padding, and operators made once, not in every step.
+
+    Attributes:
+        x: ``(b, n, p)`` features. graph: what a network takes beside them, ``(S,)`` or ``(shells,)`` of dense batches.
+        y: targets, ``(b, n)`` for node tasks, ``(b,)`` for graph tasks; classes as integers.
+    """
+
+    x: Tensor
+    graph: tuple
+    y: Tensor
+
+
+def mean_squared_error(model: nn.Module, batches: Sequence[Batch]) -> float:
+    """Mean over all graphs of the squared error, which for node tasks is a graph's mean over its nodes."""
+    model.eval()
+    with torch.no_grad():
+        total = sum(len(b.y) * nn.functional.mse_loss(_outputs(model, b), b.y).double() for b in batches)
+    return float(total / sum(len(b.y) for b in batches))
+
+
+def _outputs(model: nn.Module, batch: Batch) -> Tensor:
+    return model(batch.x, *batch.graph).squeeze(-1)
+
+
+def shuffled(batches: Sequence[Batch]) -> Callable[[], list[Batch]]:
+    """The batches in a new random order each time (torch's global generator, which :func:`fit` seeds)."""
+    return lambda: [batches[i] for i in torch.randperm(len(batches)).tolist()]
+
+
+def train_regression(model: nn.Module, train: Sequence[Batch], validation: Sequence[Batch], test: Sequence[Batch],
+                     config: TrainingConfig, *, checkpoint: str | os.PathLike | None = None,
+                     progress: bool = False) -> dict[str, object]:
+    """Train ``model`` on many small graphs to the mean squared error; stop on ``validation``, only then look at ``test``.
+
+    Every batch holds graphs of one size, so a step is one set of dense products for all of them. The order of the batches
+    is random, who shares a batch is not.
+
+    Args:
+        model: ``model(x, *graph) -> (b, n, 1)`` or ``(b, 1)``.
+        train, validation, test: batches on the model's device.
+        config, checkpoint, progress: as :func:`fit`.
+
+    Returns:
+        ``{"train_mse", "val_mse", "test_mse", "best_epoch", "epochs", "history"}``, the errors those of the weights with
+        the lowest validation error, in the units of ``y`` squared.
+    """
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        return nn.functional.mse_loss(_outputs(model, batch), batch.y)
+
+    result = fit(model, shuffled(train), loss, lambda m: mean_squared_error(m, validation), config, checkpoint, progress)
+    scores = {f"{part}_mse": mean_squared_error(model, batches)
+              for part, batches in (("train", train), ("val", validation), ("test", test))}
+    return scores | {"best_epoch": result.best_epoch, "epochs": len(result.history), "history": result.history}
+
+
+def train_transfer(model: nn.Module, task: TransferTask, config: TrainingConfig, *,
+                   checkpoint: str | os.PathLike | None = None, progress: bool = False) -> dict[str, object]:
+    """Train ``model`` to name the source's class at the target of a transfer task.
+
+    A task has one input for each class, so a step sees all there is, and training, validation and test are the same
+    inputs: the result says whether a signal can be learnt across the graph, not how it generalises.
+
+    Args:
+        model: ``model(x, *graph) -> (b, n, classes)`` with ``graph_arguments`` (:class:`~gnnssm_lite.models.Network`).
+        task: on the model's device (:func:`gnnssm_lite.datasets.ring_transfer`).
+        config, checkpoint, progress: as :func:`fit`; an epoch is one step.
+
+    Returns:
+        ``{"accuracy", "loss", "best_epoch", "epochs", "history"}`` of the weights with the lowest loss.
+    """
+    one = task.distinct()
+    graph = model.graph_arguments(one.edge_index, one.num_nodes)
+
+    def loss(model: nn.Module, x: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(model(x, *graph)[:, one.target], one.y)
+
+    result = fit(model, lambda: [one.x], loss, lambda m: float(loss(m, one.x)), config, checkpoint, progress)
+    model.eval()
+    with torch.no_grad():
+        logits = model(one.x, *graph)[:, one.target]
+    return {"accuracy": accuracy(logits, one.y), "loss": result.best_validation, "best_epoch": result.best_epoch,
+            "epochs": len(result.history), "history": result.history}

@@ -154,7 +154,7 @@ def test_unknown_names_suggest_the_nearest():
         build("GCNSSM", 4, 2, 8, 3)
     with pytest.raises(TypeError):
         build("GCN", 4, 2, 8, 3, no_such_option=1)
-    with pytest.raises(ValueError, match="level must be 'node'"):
+    with pytest.raises(ValueError, match="level must be one of 'node', 'graph'"):
         build("GCN", 4, 2, 8, 3, level="edge")
 
 

@@ -17,7 +17,8 @@ from .records import provenance, results
 EXPERIMENTS = {"lemma_3_1": "section3", "theorem_3_2": "section3", "proposition_3_3": "section3",
                "trained_jacobians": "figure6", "cora_depth": "oversmoothing",
                "jacobian_figures": "jacobian_figures", "contractions": "section4", "energy_decay": "section4",
-               "assumption": "section4", "decay_rates": "section4"}
+               "assumption": "section4", "decay_rates": "section4", "ring_transfer_accuracy": "transfer",
+               "graph_properties": "graph_properties"}
 
 
 def names() -> list[str]:

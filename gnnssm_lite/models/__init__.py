@@ -1,12 +1,12 @@
 """Layers, and the state-space model around them."""
 from .convolutions import GAT, GCN, GIN, GatedGCN, GraphLayer, GraphSAGE
 from .dynamical import ADGN, DGC, GCNII, GRAND, PHDGN, SWAN, GraphCON
-from .multihop import DelayGCN, DRewGCN, companion_matrix, delay_state_space, shell_operators
+from .multihop import DelayGCN, DRewGCN, batch_shell_operators, companion_matrix, delay_state_space, kGCN, shell_operators
 from .networks import Network, Residual, build, names
 from .recurrence import GNNSSM, haar_orthogonal, recurrent_step, state_matrix
 
 __all__ = [
     "ADGN", "DGC", "DRewGCN", "DelayGCN", "GAT", "GCN", "GCNII", "GIN", "GNNSSM", "GRAND", "GatedGCN", "GraphCON",
-    "GraphLayer", "GraphSAGE", "Network", "PHDGN", "Residual", "SWAN", "build", "companion_matrix",
-    "delay_state_space", "haar_orthogonal", "names", "recurrent_step", "shell_operators", "state_matrix",
+    "GraphLayer", "GraphSAGE", "Network", "PHDGN", "Residual", "SWAN", "batch_shell_operators", "build", "companion_matrix",
+    "delay_state_space", "haar_orthogonal", "kGCN", "names", "recurrent_step", "shell_operators", "state_matrix",
 ]

@@ -127,6 +127,7 @@ class GRAND(EulerLayer):
     """
 
     operator = "adjacency"
+    needs_initial = True
 
     def __init__(self, dim: int, epsilon: float = 0.1, heads: int = 1) -> None:
         super().__init__(dim, epsilon)
@@ -307,6 +308,8 @@ class GCNII(GraphLayer):
 
     Source: Chen et al. (2020), "Simple and deep graph convolutional networks".
     """
+
+    needs_initial = True
 
     def __init__(self, dim: int, alpha: float = 0.1, theta: float | None = 0.5, layer: int = 1,
                  shared_weights: bool = True, activation: str | Activation | None = "relu") -> None:

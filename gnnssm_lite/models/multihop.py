@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_edge_index, check_features, check_int
-from ..graphs import khop_shells, normalized_adjacency, to_dense
+from ..checks import check_choice, check_edge_index, check_features, check_int
+from ..graphs import batch_operator, khop_shells, normalized_adjacency, to_dense
 from .convolutions import Activation, GraphLayer, is_linear
 
 
 def shell_operators(edge_index: Tensor, num_nodes: int, max_hops: int, layout: str = "dense",
-                    dtype: torch.dtype = torch.float32) -> list[Tensor]:
+                    dtype: torch.dtype = torch.float32, complete: bool = False) -> list[Tensor]:
     r"""One normalised operator for each distance ``k = 1 .. max_hops``.
 
     .. math:: S_k = \tilde D_k^{-1/2} (A_k + I) \tilde D_k^{-1/2}, \qquad (A_k)_{uv} = 1 \text{ if } d(u, v) = k
@@ -29,6 +29,8 @@ def shell_operators(edge_index: Tensor, num_nodes: int, max_hops: int, layout: s
     Args:
         edge_index, num_nodes: an undirected graph. max_hops: the largest ``k``.
         layout, dtype: as :func:`gnnssm_lite.graphs.normalized_adjacency`.
+        complete: go on to ``max_hops``, with ``S_k = I`` (self-loops alone) beyond the diameter. Networks do, so that a
+            graph gives the same output alone and among graphs of larger diameter.
 
     Raises:
         TypeError, ValueError: as :func:`gnnssm_lite.graphs.khop_shells`.
@@ -38,7 +40,82 @@ def shell_operators(edge_index: Tensor, num_nodes: int, max_hops: int, layout: s
     check_edge_index(edge_index, num_nodes)
     proper = edge_index[:, edge_index[0] != edge_index[1]]
     shells = khop_shells(proper, num_nodes, max_hops)
-    return [normalized_adjacency(shell, num_nodes, layout, dtype) for shell in shells if shell.numel()]
+    return [normalized_adjacency(shell, num_nodes, layout, dtype) for shell in shells if complete or shell.numel()]
+
+
+def batch_shell_operators(distance: Tensor, max_hops: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """:func:`shell_operators` of many graphs of one size at once, from their hop distances.
+
+    A graph without any pair at distance ``k`` has ``S_k = I`` there; all ``max_hops`` operators are returned.
+
+    Args:
+        distance: ``(..., n, n)`` hop distances; unreachable pairs hold anything that is no distance (-1, inf).
+        max_hops, dtype: as :func:`shell_operators`.
+
+    Shapes:
+        returns ``max_hops`` tensors ``(..., n, n)``.
+    """
+    hops = range(1, check_int("max_hops", max_hops, 1) + 1)
+    return [batch_operator("normalized", (distance == k).to(dtype)) for k in hops]
+
+
+class kGCN(GraphLayer):  # noqa: N801 - the model's name in the paper
+    r"""A graph convolution on the nodes at distance exactly ``k`` (Eq. 21, chapter 9).
+
+    .. math::
+        H' = \sigma(S_k X W), \qquad S_k = \tilde D_k^{-1/2} (A_k + I) \tilde D_k^{-1/2}, \qquad
+        X = H \text{ or } H^{(0)}
+
+    Layer ``k`` of a network takes ``hop=k``, so that ``K`` layers look at ``K`` distances once each. As the coupling of a
+    :class:`~gnnssm_lite.models.recurrence.GNNSSM` it is the paper's kGCN-SSM.
+
+    Args:
+        in_dim, out_dim, activation: as :class:`~gnnssm_lite.models.convolutions.GCN`.
+        hop: the distance ``k``, at least 1.
+        source: ``"state"``: neighbours send what they hold now (``X = H``); ``"input"``: what they held at the start
+            (``X = H^{(0)}``). The paper's Eq. (21) leaves both readings open; the public code of the follow-up gLSTM sends
+            the state, recurrent distance filtering (Ding et al., 2024) the input.
+
+    Shapes:
+        ``h``: ``(..., n, d)``; ``shells``: the operators ``S_1, S_2, ...`` (:func:`shell_operators`), each
+        ``(..., n, n)``; ``h0``: ``(..., n, d)``, needed for ``source="input"`` only; returns ``(..., n, d')``. Beyond the
+        last shell no node has anybody at distance ``k``: there ``S_k = I``.
+
+    Raises:
+        TypeError, ValueError: numbers out of range, an unknown source, shells that do not fit ``h``, a missing ``h0``.
+
+    Source: section 5.2 and appendix B of the paper.
+    """
+
+    operator = "shells"
+
+    def __init__(self, in_dim: int, out_dim: int, activation: str | Activation | None = "relu", hop: int = 1,
+                 source: str = "state") -> None:
+        super().__init__(in_dim, out_dim, activation)
+        self.hop, self.source = check_int("hop", hop, 1), check_choice("source", source, ("state", "input"))
+        self.weight = nn.Parameter(torch.empty(in_dim, out_dim))
+        nn.init.xavier_uniform_(self.weight)
+
+    @property
+    def hops(self) -> int:
+        """The farthest shell that the layer reads."""
+        return self.hop
+
+    @property
+    def needs_initial(self) -> bool:
+        """Whether the layer takes ``H^{(0)}`` as a last argument."""
+        return self.source == "input"
+
+    def forward(self, h: Tensor, shells: Sequence[Tensor], h0: Tensor | None = None) -> Tensor:
+        _check_shells(h, shells)
+        if self.needs_initial and (h0 is None or h0.shape != h.shape):
+            raise ValueError(f"h0 must have the shape of h, {tuple(h.shape)}, when source = 'input'; "
+                             f"it was {None if h0 is None else tuple(h0.shape)}")
+        z = (h0 if self.needs_initial else h) @ self.weight
+        return self.activation(shells[self.hop - 1] @ z if self.hop <= len(shells) else z)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_dim}, {self.out_dim}, hop={self.hop}, source={self.source!r}"
 
 
 class DelayGCN(GraphLayer):
@@ -164,6 +241,7 @@ class DRewGCN(nn.Module):
         num_layers = check_int("num_layers", num_layers, 1)
         reach = num_layers if max_hops is None else min(num_layers, check_int("max_hops", max_hops, 1))
         memory = DelayGCN(1, reach, nu).memory
+        self.hops = reach
         self.layers = nn.ModuleList(DelayGCN(dim, min(t + 1, reach), nu, memory, activation=activation)
                                     for t in range(num_layers))
 

@@ -2,40 +2,63 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_int
-from ..graphs import sparse_matrix
+from ..checks import check_choice, check_int
+from ..graphs import operator, sparse_matrix
 from .convolutions import GAT, GCN, GIN, GatedGCN, GraphSAGE
+from .dynamical import ADGN, DGC, GCNII, GRAND, PHDGN, SWAN, GraphCON
+from .multihop import DRewGCN, kGCN, shell_operators
 from .recurrence import GNNSSM, state_matrix
+
+LEVELS = ("node", "graph")
+READOUTS = ("linear", "mlp")
 
 
 class Network(nn.Module):
     r"""Encoder, then layers on one graph, then readout: ``readout(f_K ∘ ... ∘ f_1(encoder(x)))``.
 
+    Layers that carry more than features (a second-order system, say) get their state from the first layer's ``lift``,
+    and the last layer's ``readout`` gives the features back; layers with ``needs_initial`` get the encoded features
+    ``H^{(0)}`` as a last argument.
+
     Args:
         encoder: ``(..., n, p) -> (..., n, d)``.
         layers: message-passing layers of width ``d``.
-        readout: ``(..., n, d) -> (..., n, c)``.
+        readout: ``(..., n, d) -> (..., n, c)``; at level ``"graph"`` ``(..., 3 d) -> (..., c)``.
         dropout: probability, applied to the input and before the readout.
+        level: ``"node"``, or ``"graph"`` for one output a graph: sum, maximum and mean over its nodes are read out.
 
     Shapes:
-        ``x``: ``(..., n, p)``, or sparse CSR ``(n, p)``; ``graph``: what the layers take beside features; returns
-        ``(..., n, c)``.
+        ``x``: ``(..., n, p)``, or sparse CSR ``(n, p)``; ``graph``: what the layers take beside features
+        (:meth:`graph_arguments`); returns ``(..., n, c)``, or ``(..., c)`` at level ``"graph"``.
     """
 
-    def __init__(self, encoder: nn.Module, layers: list[nn.Module], readout: nn.Module, dropout: float = 0.0) -> None:
+    def __init__(self, encoder: nn.Module, layers: list[nn.Module], readout: nn.Module, dropout: float = 0.0,
+                 level: str = "node") -> None:
         super().__init__()
         self.encoder, self.layers, self.readout = encoder, nn.ModuleList(layers), readout
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.level = nn.Dropout(dropout), check_choice("level", level, LEVELS)
 
     @property
     def operator(self) -> str:
-        """The operator that the layers ask for (:func:`gnnssm_lite.graphs.operator`)."""
+        """The operator that the layers ask for: a kind of :func:`gnnssm_lite.graphs.operator`, or ``"shells"``."""
         return self.layers[0].operator if len(self.layers) else "normalized"
+
+    @property
+    def hops(self) -> int:
+        """The farthest shell that a layer reads; 1 where layers take a single operator."""
+        return max((getattr(layer, "hops", 1) for layer in self.layers), default=1)
+
+    def graph_arguments(self, edge_index: Tensor, num_nodes: int, layout: str = "dense",
+                        dtype: torch.dtype = torch.float32) -> tuple:
+        """What to call the network with after ``x``: ``(S,)``, or ``(shells,)`` for layers that read shells."""
+        if self.operator == "shells":
+            return (shell_operators(edge_index, num_nodes, self.hops, layout, dtype, complete=True),)
+        return (operator(self.operator, edge_index, num_nodes, layout, dtype),)
 
     def encode(self, x: Tensor) -> Tensor:
         """``H^{(0)}``, the features that the first layer sees. A sparse ``x`` needs a linear encoder."""
@@ -45,11 +68,31 @@ class Network(nn.Module):
         dropped = sparse_matrix(x.crow_indices(), x.col_indices(), self.dropout(x.values()), x.shape)
         return dropped @ self.encoder.weight.T + self.encoder.bias
 
-    def forward(self, x: Tensor, *graph: Tensor) -> Tensor:
-        h = self.encode(x)
+    def states(self, h: Tensor, *graph: Tensor) -> Iterator[Tensor]:
+        """The states before the first and after every layer, from encoded features ``h``."""
+        initial, state = h, _call(self.layers, 0, "lift", h)
+        yield state
         for layer in self.layers:
-            h = layer(h, *graph)
-        return self.readout(self.dropout(h))
+            extra = (initial,) if getattr(layer, "needs_initial", False) else ()
+            state = layer(state, *graph, *extra)
+            yield state
+
+    def forward(self, x: Tensor, *graph: Tensor) -> Tensor:
+        for state in self.states(self.encode(x), *graph):  # noqa: B007 - the last one is the output
+            pass
+        h = _call(self.layers, -1, "readout", state)
+        return self.readout(self.dropout(pool(h) if self.level == "graph" else h))
+
+
+def _call(layers: nn.ModuleList, index: int, method: str, h: Tensor) -> Tensor:
+    """``layers[index].method(h)``, or ``h`` where there is no such layer or method."""
+    change = getattr(layers[index], method, None) if len(layers) else None
+    return h if change is None else change(h)
+
+
+def pool(h: Tensor) -> Tensor:
+    """Sum, maximum and mean over the nodes, side by side: ``(..., n, d) -> (..., 3 d)``."""
+    return torch.cat([h.sum(-2), h.amax(-2), h.mean(-2)], -1)
 
 
 class Residual(nn.Module):
@@ -58,33 +101,69 @@ class Residual(nn.Module):
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer, self.operator = layer, getattr(layer, "operator", "normalized")
+        self.hops, self.needs_initial = getattr(layer, "hops", 1), getattr(layer, "needs_initial", False)
 
     def forward(self, h: Tensor, *graph: Tensor) -> Tensor:
         return h + self.layer(h, *graph)
 
 
-def _plain(layer: type[nn.Module]) -> Callable[..., list[nn.Module]]:
+# ---------------------------------------------------------------- the registry
+# A factory makes the layers of a network: factory(dim, depth, generator, **options) -> list of layers.
+
+Factory = Callable[..., list[nn.Module]]
+
+
+def _each(layer: type[nn.Module]) -> Factory:
+    """``depth`` layers ``layer(d, d)``."""
     return lambda dim, depth, generator, **options: [layer(dim, dim, **options) for _ in range(depth)]
 
 
-def _residual(layer: type[nn.Module]) -> Callable[..., list[nn.Module]]:
+def _residual(layer: type[nn.Module]) -> Factory:
     return lambda dim, depth, generator, **options: [Residual(layer(dim, dim, **options)) for _ in range(depth)]
 
 
-def _ssm(layer: type[nn.Module]) -> Callable[..., list[nn.Module]]:
+def _khop(dim: int, depth: int, generator: torch.Generator, **options: object) -> list[nn.Module]:
+    return [kGCN(dim, dim, hop=k, **options) for k in range(1, depth + 1)]
+
+
+def _ssm(couplings: Factory) -> Factory:
     def layers(dim: int, depth: int, generator: torch.Generator, eig: float = 1.0, kind: str = "orthogonal",
                input_kind: str = "uniform", **options: object) -> list[nn.Module]:
         # Λ and B are drawn once and shared by all layers (section 3.3 of the paper).
         Lambda = state_matrix(dim, eig, kind, generator)
         B = state_matrix(dim, 1.0, input_kind, generator)
-        return [GNNSSM(layer(dim, dim, **options), Lambda, B) for _ in range(depth)]
+        return [GNNSSM(coupling, Lambda, B) for coupling in couplings(dim, depth, generator, **options)]
     return layers
 
 
-REGISTRY: dict[str, Callable[..., list[nn.Module]]] = {
-    "GCN": _plain(GCN), "GAT": _plain(GAT), "GraphSAGE": _plain(GraphSAGE), "GIN": _plain(GIN),
-    "GatedGCN": _plain(GatedGCN), "GCN-residual": _residual(GCN), "GAT-residual": _residual(GAT),
-    "GCN-SSM": _ssm(GCN), "GAT-SSM": _ssm(GAT),
+def _steps(layer: type[nn.Module]) -> Factory:
+    """Time steps of one system: the same layer ``depth`` times (``shared``, as the models' papers do), or one each."""
+    def layers(dim: int, depth: int, generator: torch.Generator, shared: bool = True,
+               **options: object) -> list[nn.Module]:
+        return [layer(dim, **options)] * depth if shared else [layer(dim, **options) for _ in range(depth)]
+    return layers
+
+
+def _gcnii(dim: int, depth: int, generator: torch.Generator, **options: object) -> list[nn.Module]:
+    return [GCNII(dim, layer=k, **options) for k in range(1, depth + 1)]
+
+
+def _dgc(dim: int, depth: int, generator: torch.Generator, **options: object) -> list[nn.Module]:
+    return [DGC(dim, steps=max(depth, 1), **options)] * depth
+
+
+def _drew(nu: int | None) -> Factory:
+    def layers(dim: int, depth: int, generator: torch.Generator, nu: int | None = nu, **options: object) -> list[nn.Module]:
+        return [DRewGCN(dim, depth, nu=nu, **options)] if depth else []  # one module, so that delays share one history
+    return layers
+
+
+REGISTRY: dict[str, Factory] = {
+    "GCN": _each(GCN), "GAT": _each(GAT), "GraphSAGE": _each(GraphSAGE), "GIN": _each(GIN), "GatedGCN": _each(GatedGCN),
+    "GCN-residual": _residual(GCN), "GAT-residual": _residual(GAT), "GCNII": _gcnii,
+    "DGC": _dgc, "GRAND": _steps(GRAND), "GraphCON": _steps(GraphCON), "ADGN": _steps(ADGN), "SWAN": _steps(SWAN),
+    "PHDGN": _steps(PHDGN), "DRewGCN": _drew(None), "DRewGCN-delay": _drew(1), "kGCN": _khop,
+    "GCN-SSM": _ssm(_each(GCN)), "GAT-SSM": _ssm(_each(GAT)), "kGCN-SSM": _ssm(_khop),
 }
 
 
@@ -94,31 +173,40 @@ def names() -> list[str]:
 
 
 def build(name: str, in_dim: int, out_dim: int, hidden_dim: int, num_layers: int, level: str = "node",
-          dropout: float = 0.0, seed: int = 0, **options: object) -> Network:
-    """A network by the name of its layer: linear encoder, ``num_layers`` layers of width ``hidden_dim``, linear readout.
+          dropout: float = 0.0, seed: int = 0, readout: str = "linear", **options: object) -> Network:
+    """A network by the name of its layer: linear encoder, ``num_layers`` layers of width ``hidden_dim``, readout.
 
     Args:
         name: one of :func:`names`.
         in_dim, out_dim, hidden_dim, num_layers: sizes.
-        level: ``"node"``: one output a node.
+        level: ``"node"``: one output a node; ``"graph"``: one a graph, from sum, maximum and mean over its nodes.
         dropout: see :class:`Network`.
         seed: of weights, ``Λ`` and ``B``; torch's global generator is left as it was.
+        readout: ``"linear"``, or ``"mlp"``: Linear, LeakyReLU, Linear, of width ``hidden_dim``.
         options: passed to the layer (``activation``, ``heads``, ...); for the ``-SSM`` names also ``eig`` and ``kind``
-            of ``Λ`` (:func:`~gnnssm_lite.models.recurrence.state_matrix`) and ``input_kind`` of ``B``.
+            of ``Λ`` (:func:`~gnnssm_lite.models.recurrence.state_matrix`) and ``input_kind`` of ``B``; for the dynamical
+            systems ``shared``: the same weights in every step (default), or new ones.
 
     Raises:
-        ValueError: an unknown name, with the nearest known one; another level than ``"node"``.
+        ValueError: an unknown name, with the nearest known one; an unknown level or readout; sizes out of range.
         TypeError: an option that the layer does not take.
     """
     if name not in REGISTRY:
-        near = difflib.get_close_matches(name, REGISTRY, n=1, cutoff=0.3)
+        near = difflib.get_close_matches(str(name), REGISTRY, n=1, cutoff=0.3)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"name must be one of {names()}; it was {name!r}{hint}")
-    if level != "node":
-        raise ValueError(f"level must be 'node'; it was {level!r}")
+    check_choice("level", level, LEVELS)
+    check_choice("readout", readout, READOUTS)
     depth = check_int("num_layers", num_layers, 0)
+    width = check_int("hidden_dim", hidden_dim, 1) * (3 if level == "graph" else 1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(check_int("seed", seed, 0))
-        encoder, readout = nn.Linear(in_dim, hidden_dim), nn.Linear(hidden_dim, out_dim)
+        encoder, last = nn.Linear(in_dim, hidden_dim), _readout(readout, width, hidden_dim, out_dim)
         layers = REGISTRY[name](hidden_dim, depth, torch.Generator().manual_seed(seed), **options)
-    return Network(encoder, layers, readout, dropout)
+    return Network(encoder, layers, last, dropout, level)
+
+
+def _readout(kind: str, width: int, hidden_dim: int, out_dim: int) -> nn.Module:
+    if kind == "linear":
+        return nn.Linear(width, out_dim)
+    return nn.Sequential(nn.Linear(width, hidden_dim), nn.LeakyReLU(), nn.Linear(hidden_dim, out_dim))

@@ -1,0 +1,98 @@
+"""Section 5 of the paper: graph properties, the main experiment (the paper's tables 2 and 4, chapter 10)."""
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+
+from .. import datasets
+from ..datasets.properties import LABELS, PropertyBatch
+from ..graphs import batch_operator
+from ..models import Network, batch_shell_operators, build
+from ..training import Batch, TrainingConfig, train_regression
+from .runner import sweep
+
+TARGETS = LABELS
+# label -> (registry name, options of the layers); the first six are the rows of the paper's table 2
+PROPERTY_MODELS: dict[str, tuple[str, dict]] = {
+    "GCN": ("GCN", {}),
+    "GCN-SSM": ("GCN-SSM", {"kind": "uniform"}),
+    "GCN-SSM, eig(Λ) = 1, identity": ("GCN-SSM", {"kind": "identity"}),
+    "kGCN-SSM, eig(Λ) = 1, identity": ("kGCN-SSM", {"kind": "identity"}),
+    "DRew-GCN": ("DRewGCN", {}),
+    "DRew-GCN + delay": ("DRewGCN-delay", {}),
+    "GCN + residual": ("GCN-residual", {}),
+    "GCN-SSM, eig(Λ) = 1, orthogonal": ("GCN-SSM", {"kind": "orthogonal"}),
+    "kGCN-SSM, eig(Λ) = 1, orthogonal": ("kGCN-SSM", {"kind": "orthogonal"}),
+    "k-hop GCN": ("kGCN", {}),
+}
+
+
+def operators(batch: PropertyBatch, model: Network) -> tuple:
+    """What ``model`` takes beside the features of ``batch``: ``(S,)`` or ``(shells,)``, made once for all steps."""
+    if model.operator == "shells":
+        return (batch_shell_operators(batch.distance, model.hops),)
+    return (batch_operator(model.operator, batch.adjacency),)
+
+
+@functools.lru_cache(maxsize=4)
+def _splits(seed: int, device: str) -> dict[str, list[PropertyBatch]]:
+    return {split: [batch.to(device) for batch in datasets.graph_property_batches(split, seed)]
+            for split in ("train", "validation", "test")}
+
+
+def batches(model: Network, target: str, scale: float, seed: int, device: str = "cpu") -> dict[str, list[Batch]]:
+    """Training, validation and test batches of one target, labels divided by ``scale``, for one model."""
+    return {split: [Batch(b.x, operators(b, model), b.labels[target] / scale) for b in groups]
+            for split, groups in _splits(seed, device).items()}
+
+
+def network(model: str, target: str, width: int, layers: int, seed: int) -> Network:
+    """The network of a row of the tables: linear encoder, layers with tanh, two-layer readout."""
+    name, options = PROPERTY_MODELS[model]
+    level = "graph" if target == "diameter" else "node"
+    activation = {} if name in UNACTIVATED else {"activation": "tanh"}
+    return build(name, 2, 1, width, layers, level=level, readout="mlp", seed=seed, **activation, **options)
+
+
+UNACTIVATED = ("DGC", "GRAND", "PHDGN")  # their layers have no σ to choose
+
+
+def graph_properties_run(model: str, target: str, seed: int, width: int, layers: int, lr: float, epochs: int,
+                         patience: int, normalised: bool, data_seed: int, device: str,
+                         checkpoint: str | None = None) -> dict[str, object]:
+    """One run: errors in label units squared, of the weights with the lowest validation error.
+
+    With ``normalised`` the network learns labels divided by their training maximum, else the labels as they are.
+    """
+    maximum = datasets.label_maximum(data_seed)[target]
+    scale = maximum if normalised else 1.0
+    net = network(model, target, width, layers, seed).to(device)
+    data = batches(net, target, scale, data_seed, device)
+    config = TrainingConfig(max_epochs=epochs, patience=patience, lr=lr, weight_decay=1e-6, seed=seed)
+    # Signals of a dissipative network fall below the smallest normal float, where a CPU is slow by a factor of ten.
+    torch.set_flush_denormal(True)
+    scores = train_regression(net, data["train"], data["validation"], data["test"], config, checkpoint=checkpoint)
+    history = scores.pop("history")
+    for part in ("train_mse", "val_mse", "test_mse"):
+        scores[part] *= scale**2
+    return scores | {"maximum": maximum, "parameters": sum(p.numel() for p in net.parameters() if p.requires_grad),
+                     "history": history.to_dict("list")}
+
+
+def graph_properties(models: Sequence[str] = tuple(PROPERTY_MODELS), targets: Sequence[str] = TARGETS,
+                     seeds: Sequence[int] = (0, 1, 2, 3), width: int = 20, layers: int = 10, lr: float = 0.003,
+                     epochs: int = 1500, patience: int = 100, normalised: bool = True, data_seed: int = 1234,
+                     jobs: int = 1, device: str = "cpu", progress: bool = False) -> pd.DataFrame:
+    """Errors on the graph-property benchmark in the setting of the paper's appendix C.
+
+    Returns:
+        a row a run: model, target, seed, ``test_mse`` (label units squared), ``maximum`` (of the training labels, so that
+        the error on normalised labels is ``test_mse / maximum**2``), best_epoch, parameters, ...
+    """
+    grid = [{"model": model, "target": target, "seed": seed, "width": width, "layers": layers, "lr": lr, "epochs": epochs,
+             "patience": patience, "normalised": normalised, "data_seed": data_seed, "device": device}
+            for seed in seeds for model in models for target in targets]
+    return sweep("graph_properties", graph_properties_run, grid, progress=progress, jobs=jobs)

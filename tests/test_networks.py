@@ -1,0 +1,199 @@
+"""Networks: every registered model takes one graph, many graphs of one size, and says what graph it needs."""
+import pytest
+import torch
+from torch import nn
+
+from gnnssm_lite import graphs
+from gnnssm_lite.models import GCN, GNNSSM, batch_shell_operators, build, kGCN, names, shell_operators, state_matrix
+from gnnssm_lite.models.networks import pool
+
+FLOAT64 = torch.float64
+GRAPHS = [graphs.path(8), graphs.ring(8), graphs.erdos_renyi(8, 0.4, 3), graphs.complete(8)]
+
+
+def batched(model, max_hops=4):
+    """The four graphs of eight nodes as one batch: what ``model`` takes beside features."""
+    A = torch.stack([graphs.adjacency(edges, 8, dtype=FLOAT64) for edges in GRAPHS])
+    if model.operator != "shells":
+        return (graphs.batch_operator(model.operator, A),)
+    distance = torch.stack([graphs.shortest_path_lengths(edges, 8) for edges in GRAPHS])
+    return (batch_shell_operators(distance, model.hops, FLOAT64),)
+
+
+@pytest.mark.parametrize("kind", ["normalized", "mean", "adjacency"])
+def test_operators_of_a_batch_are_those_of_its_graphs(kind):
+    lonely = graphs.undirected(torch.tensor([[0, 1]]).T.repeat(1, 1))  # six of eight nodes isolated
+    edges = [*GRAPHS, lonely]
+    A = torch.stack([graphs.adjacency(e, 8, dtype=FLOAT64) for e in edges])
+    each = torch.stack([graphs.operator(kind, e, 8, dtype=FLOAT64) for e in edges])
+    assert torch.allclose(graphs.batch_operator(kind, A), each, atol=1e-15)
+
+
+def test_shell_operators_of_a_batch_are_those_of_its_graphs_and_the_identity_beyond_the_diameter():
+    distance = torch.stack([graphs.shortest_path_lengths(edges, 8) for edges in GRAPHS])
+    together = batch_shell_operators(distance, 7, FLOAT64)
+    for i, edges in enumerate(GRAPHS):
+        alone = shell_operators(edges, 8, 7, dtype=FLOAT64)
+        for k in range(7):
+            expected = alone[k] if k < len(alone) else torch.eye(8, dtype=FLOAT64)
+            assert torch.allclose(together[k][i], expected, atol=1e-15)
+    apart = torch.full((3, 3), -1.0).fill_diagonal_(0)  # no two nodes connected
+    assert all(torch.equal(S, torch.eye(3)) for S in batch_shell_operators(apart, 2))
+
+
+@pytest.mark.parametrize("level", ["node", "graph"])
+@pytest.mark.parametrize("name", names())
+def test_a_batch_gives_the_outputs_of_its_graphs(name, level):
+    model = build(name, 3, 2, 6, 4, level=level, readout="mlp", seed=1).double()
+    x = torch.randn(len(GRAPHS), 8, 3, dtype=FLOAT64, generator=torch.Generator().manual_seed(0))
+    together = model(x, *batched(model))
+    assert together.shape == ((4, 8, 2) if level == "node" else (4, 2))
+    for i, edges in enumerate(GRAPHS):
+        alone = model(x[i], *model.graph_arguments(edges, 8, dtype=FLOAT64))
+        assert torch.allclose(together[i], alone, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", names())
+def test_outputs_follow_a_renumbering_of_the_nodes(name):
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(2))
+    renumbered = torch.argsort(order)[GRAPHS[2]]
+    x = torch.randn(8, 3, dtype=FLOAT64, generator=torch.Generator().manual_seed(0))
+    for level in ("node", "graph"):
+        model = build(name, 3, 2, 6, 3, level=level, seed=1).double()
+        out = model(x, *model.graph_arguments(GRAPHS[2], 8, dtype=FLOAT64))
+        same = model(x[order], *model.graph_arguments(renumbered, 8, dtype=FLOAT64))
+        assert torch.allclose(same, out[order] if level == "node" else out, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_seed_decides_all_weights(name):
+    first, second, other = (build(name, 3, 2, 6, 3, seed=s).state_dict() for s in (4, 4, 5))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name not in ("GIN",)])
+def test_sparse_operators_give_the_numbers_of_dense_ones(name):
+    model = build(name, 3, 2, 6, 3, seed=1).double()
+    x = torch.randn(8, 3, dtype=FLOAT64, generator=torch.Generator().manual_seed(0))
+    dense, sparse = (model(x, *model.graph_arguments(GRAPHS[0], 8, layout, FLOAT64)) for layout in ("dense", "sparse"))
+    assert torch.allclose(dense, sparse, atol=1e-12)
+
+
+def test_pooling_is_sum_maximum_and_mean():
+    h = torch.tensor([[[1.0, -2.0], [3.0, 0.0]], [[0.0, 1.0], [-1.0, 1.0]]])
+    assert torch.equal(pool(h), torch.tensor([[4.0, -2.0, 3.0, 0.0, 2.0, -1.0], [-1.0, 2.0, 0.0, 1.0, -0.5, 1.0]]))
+
+
+# ---------------------------------------------------------------- Eq. (21)
+
+@pytest.mark.parametrize("source", ["state", "input"])
+def test_a_khop_layer_is_eq_21_node_by_node(source):
+    """Sums over N_k(u), written out; the operator of a shell carries self-loops and both degrees."""
+    edges, n, k = GRAPHS[0], 8, 2
+    layer = kGCN(5, 5, "tanh", hop=k, source=source).double()
+    h, h0 = torch.randn(2, n, 5, dtype=FLOAT64)
+    distance = graphs.shortest_path_lengths(edges, n)
+    out = layer(h, shell_operators(edges, n, 4, dtype=FLOAT64), *([h0] if source == "input" else []))
+    sent = h if source == "state" else h0
+    for u in range(n):
+        closed = [v for v in range(n) if distance[u, v] == k or v == u]
+        size = {v: 1 + int((distance[v] == k).sum()) for v in range(n)}
+        total = sum(sent[v] @ layer.weight / (size[u] * size[v]) ** 0.5 for v in closed)
+        assert torch.allclose(out[u], torch.tanh(total), atol=1e-12)
+
+
+def test_the_first_hop_is_a_graph_convolution():
+    model, S = kGCN(5, 5, "tanh", hop=1).double(), graphs.normalized_adjacency(GRAPHS[1], 8, dtype=FLOAT64)
+    plain = GCN(5, 5, "tanh").double()
+    plain.load_state_dict(model.state_dict())
+    h = torch.randn(8, 5, dtype=FLOAT64)
+    assert torch.allclose(model(h, shell_operators(GRAPHS[1], 8, 1, dtype=FLOAT64)), plain(h, S), atol=1e-14)
+
+
+def test_layer_k_of_a_khop_state_space_model_reads_distance_k_only():
+    """With eig(Λ) = 0 the state is the last update, so the Jacobian's pattern is that of one shell."""
+    edges = graphs.path(7)
+    model = build("kGCN-SSM", 3, 2, 4, 3, eig=0.0, kind="identity", activation=None).double()
+    shells = shell_operators(edges, 7, 3, dtype=FLOAT64)
+    distance = graphs.shortest_path_lengths(edges, 7)
+    for k, layer in enumerate(model.layers, start=1):
+        J = torch.autograd.functional.jacobian(lambda h, layer=layer: layer(h, shells), torch.zeros(7, 4, dtype=FLOAT64))
+        touched = J.abs().sum((1, 3)) > 1e-14
+        assert torch.equal(touched, (distance == k) | (distance == 0))
+
+
+def test_sending_the_input_keeps_sending_the_input():
+    """Two layers of the input reading with Λ = I add up to the two shells of H⁰ (linear case)."""
+    edges = graphs.ring(8)
+    model = build("kGCN-SSM", 3, 2, 4, 2, eig=1.0, kind="identity", activation=None, source="input").double()
+    shells = shell_operators(edges, 8, 2, dtype=FLOAT64)
+    h = torch.randn(8, 4, dtype=FLOAT64)
+    *_, last = model.states(h, shells)
+    expected = h + sum(shells[k] @ h @ layer.coupling.weight @ layer.B for k, layer in enumerate(model.layers))
+    assert torch.allclose(last, expected, atol=1e-12)
+
+
+def test_khop_layers_refuse_what_they_cannot_use():
+    shells = shell_operators(GRAPHS[0], 8, 2)
+    h = torch.zeros(8, 4)
+    with pytest.raises(ValueError, match="h0 must have the shape of h"):
+        kGCN(4, 4, source="input")(h, shells)
+    with pytest.raises(ValueError, match="source must be one of 'state', 'input'"):
+        kGCN(4, 4, source="output")
+    with pytest.raises(ValueError, match="hop must be at least 1"):
+        kGCN(4, 4, hop=0)
+    with pytest.raises(TypeError, match="shells must be a list"):
+        kGCN(4, 4)(h, shells[0])
+    with pytest.raises(ValueError, match=r"shells\[1\] must be a tensor of shape"):
+        kGCN(4, 4)(h, [shells[0], torch.zeros(3, 3)])
+
+
+def test_gradients_of_khop_layers_are_right():
+    shells = shell_operators(GRAPHS[0], 8, 3, dtype=FLOAT64)
+    h = torch.randn(8, 3, dtype=FLOAT64, requires_grad=True)
+    layer = GNNSSM(kGCN(3, 3, "tanh", hop=2).double(), state_matrix(3, dtype=FLOAT64))
+    weight = layer.coupling.weight
+
+    def apply(h, weight):
+        return torch.func.functional_call(layer, {"coupling.weight": weight}, (h, shells))
+
+    assert torch.autograd.gradcheck(apply, (h, weight))
+
+
+# ---------------------------------------------------------------- the registry
+
+def test_layers_with_initial_features_get_them():
+    model = build("GCNII", 3, 2, 4, 3, alpha=1.0, activation=None).double()
+    h = torch.randn(8, 4, dtype=FLOAT64)
+    S = graphs.normalized_adjacency(GRAPHS[0], 8, dtype=FLOAT64)
+    state = None
+    for state in model.states(h, S):
+        pass
+    layer = model.layers[-1]
+    assert torch.allclose(state, (1 - layer.beta) * h + layer.beta * h @ layer.weight)
+
+
+def test_time_steps_share_weights_unless_told_otherwise():
+    count = {shared: sum(p.numel() for p in build("ADGN", 3, 2, 4, 5, shared=shared).layers.parameters())
+             for shared in (True, False)}
+    assert count[False] == 5 * count[True]
+
+
+def test_depth_zero_is_encoder_and_readout():
+    for name in names():
+        model = build(name, 3, 2, 4, 0)
+        x = torch.randn(8, 3)
+        assert torch.equal(model(x, torch.eye(8)), model.readout(model.encoder(x)))
+
+
+def test_bad_networks_are_refused():
+    with pytest.raises(ValueError, match="did you mean 'kGCN-SSM'"):
+        build("kGCNSSM", 3, 2, 4, 2)
+    with pytest.raises(ValueError, match="readout must be one of 'linear', 'mlp'"):
+        build("GCN", 3, 2, 4, 2, readout="none")
+    with pytest.raises(ValueError, match="hidden_dim must be at least 1"):
+        build("GCN", 3, 2, 0, 2)
+    with pytest.raises(ValueError, match="num_layers must be at least 0"):
+        build("GCN", 3, 2, 4, -1)
+    assert isinstance(build("GCN", 3, 2, 4, 1, readout="mlp").readout, nn.Sequential)
