@@ -3,7 +3,15 @@
 from .cache import CacheFolderError, DataFileError, DataMissingError, cache_dir, cached, data_dir
 from .cora import load_cora
 from .karate import karate_club
-from .properties import PropertyBatch, constant_scores, graph_properties, graph_property_batches, label_maximum
+from .properties import (
+    PropertyBatch,
+    constant_scores,
+    graph_properties,
+    graph_property_batches,
+    label_maximum,
+    load_released,
+    released_columns,
+)
 from .texas import load_texas
 from .transfer import (
     TransferTask,
@@ -22,8 +30,8 @@ __all__ = [
     "TransferTask",
     "cache_dir",
     "cached",
-    "constant_scores",
     "clique_path_transfer",
+    "constant_scores",
     "crossed_ring_transfer",
     "data_dir",
     "graph_properties",
@@ -32,7 +40,9 @@ __all__ = [
     "label_maximum",
     "line_transfer",
     "load_cora",
+    "load_released",
     "load_texas",
+    "released_columns",
     "ring_transfer",
     "transfer_task",
 ]

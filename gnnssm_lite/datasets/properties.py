@@ -15,10 +15,16 @@ numbers come from it:
 
 from __future__ import annotations
 
+import itertools
+import pickle
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from io import BytesIO
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
@@ -26,7 +32,7 @@ from tqdm.auto import tqdm
 
 from ..checks import check_choice, check_int
 from ._checks import nonnegative_int, true_or_false
-from .cache import cached
+from .cache import DataFileError, cached
 
 # Raise this whenever the arrays that a seed gives change: it is part of the name of the cached file.
 VERSION = 1
@@ -206,6 +212,97 @@ def constant_scores(split: str = "test", seed: int = 1234) -> dict[str, dict[str
 
 def _mean_over_graphs(values: list[Tensor]) -> float:
     return float(torch.cat([value.reshape(len(value), -1).mean(1) for value in values]).mean())
+
+
+# ---------------------------------------------------------------- the released file
+
+RELEASED = "pna_dataset_25-35.pkl"
+RELEASED_SPLITS = {"train": "train", "validation": "val", "test": "test"}
+
+
+def released_columns(path: str | Path) -> pd.DataFrame:
+    """Which quantity each label column of the released data file holds, told from its own graphs and features.
+
+    The labels are computed again from the file's adjacency matrices and features, and compared with every column. A
+    column holds a quantity if the largest difference is 0, or of the order of float32 rounding for the Laplacian.
+
+    Args:
+        path: the file ``pna_dataset_25-35.pkl``, or the ``data.tar.gz`` that holds it.
+
+    Returns:
+        a row for each pair of a column and a label: ``level`` (``"node"`` or ``"graph"``), ``column``, ``label`` and
+        ``difference``, the largest absolute difference over all splits.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DataFileError: the file is not a tuple (adjacency, features, node labels, graph labels) of plain tensors. It is
+            read without running any code that it may hold.
+
+    Source:
+        the file ``graph_prop_pred/data.tar.gz`` beside the code of Gravina et al. (2023).
+    """
+    adjacency, features, node_labels, graph_labels = _read_released(Path(path))
+    largest: dict[tuple[str, int, str], float] = {}
+    for split in RELEASED_SPLITS.values():
+        for A, x, *columns in zip(adjacency[split], features[split], node_labels[split], graph_labels[split], strict=True):
+            labels = _labels(_released_group(A, x))
+            for level, names, given in zip(("node", "graph"), (NODE_LABELS, ("diameter",)), columns, strict=True):
+                for column, name in itertools.product(range(given.shape[-1]), names):
+                    gap = float(np.abs(given[..., column].double().numpy() - labels[name]).max())
+                    largest[level, column, name] = max(gap, largest.get((level, column, name), 0.0))
+    return pd.DataFrame([(*key, gap) for key, gap in largest.items()], columns=["level", "column", "label", "difference"])
+
+
+def load_released(path: str | Path) -> dict[str, list[PropertyBatch]]:
+    """The graphs and features of the released data file, with the labels computed here; ``kind`` is -1 (not stored).
+
+    Args:
+        path: as for :func:`released_columns`.
+
+    Returns:
+        for each split, a list of :class:`PropertyBatch`, one for each group of the file.
+
+    Raises:
+        FileNotFoundError, DataFileError: as :func:`released_columns`.
+    """
+    adjacency, features, *_ = _read_released(Path(path))
+    return {
+        split: [_batch(_released_group(A, x)) for A, x in zip(adjacency[name], features[name], strict=True)]
+        for split, name in RELEASED_SPLITS.items()
+    }
+
+
+def _released_group(adjacency: Tensor, x: Tensor) -> dict[str, np.ndarray]:
+    A = adjacency.numpy().astype(np.uint8)
+    group = {"adjacency": A, "distance": hop_distances(A), "value": x[..., 1].numpy(), "source": x[..., 0].argmax(1).numpy()}
+    return group | {"kind": np.full(len(A), -1)}
+
+
+def _read_released(path: Path) -> tuple[dict[str, list[Tensor]], ...]:
+    try:
+        content = torch.load(BytesIO(_released_bytes(path)), weights_only=True, map_location="cpu")
+        if not (isinstance(content, tuple) and all(isinstance(part, dict) for part in content)):
+            raise ValueError(f"it holds a {type(content).__name__}, not a tuple of dicts")
+        parts = tuple({name: list(part[name]) for name in RELEASED_SPLITS.values()} for part in content)
+        dims = [{groups.dim() for groups in itertools.chain(*part.values())} for part in parts]
+        if dims != [{3}, {3}, {3}, {2}]:
+            raise ValueError(f"it holds arrays of {dims} dimensions")
+    except (pickle.UnpicklingError, tarfile.TarError, EOFError, RuntimeError, ValueError, TypeError, KeyError,
+            AttributeError) as error:
+        raise DataFileError(
+            f"path must be {RELEASED} or the archive with it, plain tensors only; {path} is not ({error}). Nothing was run."
+        ) from error
+    return parts
+
+
+def _released_bytes(path: Path) -> bytes:
+    if not tarfile.is_tarfile(path):
+        return path.read_bytes()
+    with tarfile.open(path) as archive:
+        for member in archive:
+            if member.isfile() and Path(member.name).name == RELEASED:
+                return archive.extractfile(member).read()
+    raise ValueError(f"the archive holds no {RELEASED}")
 
 
 # ---------------------------------------------------------------- labels
