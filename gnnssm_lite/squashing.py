@@ -355,11 +355,13 @@ class TheoremConstants:
 def theorem_constants(layers: Sequence[Layer], lipschitz: float | None = None) -> TheoremConstants:
     """The constants of Theorem 5.1 for a stack. Args, Raises: as :func:`sensitivity_bound`."""
     layers = _check_layers(layers)
-    weights, mixing = [], set()
+    weights, mixing, widths = [], set(), []
     for layer in layers:
         matrices, c = _theorem_weights(layer)
         weights += matrices
         mixing.add(c)
+        widths.append(matrices[0].shape)
+    _check_widths(widths)
     if len(mixing) > 1:
         raise ValueError(f"layers must share one c_r and one c_a; their pairs (c_r, c_a) were {sorted(mixing)} "
                          "(walk_bound takes any)")
@@ -387,6 +389,13 @@ def _check_layers(layers: Sequence[Layer]) -> list[Layer]:
     if not layers:
         raise ValueError("layers must hold at least one layer; it was empty")
     return layers
+
+
+def _check_widths(widths: Sequence[tuple[int, int]]) -> None:
+    """Refuse layers ``(d_in, d_out)`` of which one does not take what the one before returns."""
+    for k, ((_, before), (after, _)) in enumerate(zip(widths[:-1], widths[1:], strict=True), start=1):
+        if before != after:
+            raise ValueError(f"layers must fit each other: layer {k} returns width {before}, layer {k + 1} takes {after}")
 
 
 def _slope(layer: Layer, lipschitz: float | None) -> float:
@@ -480,10 +489,7 @@ def _matrix(W: Tensor) -> Tensor:
 
 def _forms(layers: Sequence[Layer], S: Operator, lipschitz: float | None) -> list[_Form]:
     forms = [_form(layer, S, lipschitz) for layer in _check_layers(layers)]
-    for k, (before, after) in enumerate(zip(forms[:-1], forms[1:], strict=True), start=1):
-        if before.widths()[1] != after.widths()[0]:
-            raise ValueError(f"layers must fit each other: layer {k} returns width {before.widths()[1]}, "
-                             f"layer {k + 1} takes {after.widths()[0]}")
+    _check_widths([form.widths() for form in forms])
     return forms
 
 
@@ -596,7 +602,7 @@ def effective_resistance(edge_index: Tensor, num_nodes: int) -> Tensor:
     R = torch.full_like(L, float("inf"))
     for nodes in connected_components(edge_index, num_nodes):
         G = torch.linalg.inv(L[nodes[:, None], nodes] + 1 / len(nodes))
-        resistance = G.diagonal()[:, None] + G.diagonal() - G - G.T
+        resistance = G.diagonal()[:, None] + G.diagonal() - (G + G.T)
         R[nodes[:, None], nodes] = resistance.fill_diagonal_(0).clamp(min=0)
     return R
 
