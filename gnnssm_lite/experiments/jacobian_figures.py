@@ -125,6 +125,9 @@ def attention(cora: Cora, seed: int, width: int = 16) -> Iterator[Row]:
 PARTS = {"figure 2": figure_2, "figure 3": figure_3, "figure 7": figure_7, "figure 10": figure_10, "figure 14": figure_14,
          "attention": attention}
 
+# reduced options of each experiment, for a quick look
+QUICK = {"jacobian_figures": {"seeds": (0,), "parts": ("attention",)}}
+
 
 def jacobian_figures(seeds: Sequence[int] = (0, 1, 2, 3), parts: Sequence[str] = tuple(PARTS), device: str = "cpu",
                      progress: bool = False) -> pd.DataFrame:

@@ -1,7 +1,9 @@
 """Section 4 of the paper: what depth does to accuracy on Cora (the paper's figure 4, chapter 6)."""
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import Executor
 
 import pandas as pd
 
@@ -19,9 +21,13 @@ DEPTH_MODELS: dict[str, tuple[str, dict]] = {
     "GCN-SSM, eig(Λ) = 1, orthogonal": ("GCN-SSM", {"kind": "orthogonal", "eig": 1.0}),
 }
 
+# reduced options of each experiment, for a quick look
+QUICK = {"cora_depth": {"models": ("GCN", "GCN-SSM"), "depths": (2, 4), "seeds": (0,), "hidden": 8, "lrs": (0.01,),
+                        "epochs": 5}}
+
 
 def cora_depth_run(model: str, depth: int, seed: int, hidden: int, lr: float, epochs: int, patience: int,
-                   device: str) -> dict[str, float]:
+                   device: str, checkpoint: str | os.PathLike | None = None) -> dict[str, object]:
     """One run: accuracies of one model at one depth, with the weights of the lowest validation loss."""
     data = datasets.load_cora(normalize_features=True).to(device)
     data.x = graphs.to_sparse(data.x)
@@ -29,14 +35,15 @@ def cora_depth_run(model: str, depth: int, seed: int, hidden: int, lr: float, ep
     network = build(name, data.num_features, data.num_classes, hidden, depth, dropout=0.5, seed=seed, activation="tanh",
                     **options).to(device)
     config = TrainingConfig(max_epochs=epochs, patience=patience, lr=lr, weight_decay=5e-4, seed=seed)
-    scores = train_node_classifier(network, data, config)
+    scores = train_node_classifier(network, data, config, checkpoint=checkpoint)
     history = scores.pop("history")
-    return scores | {"split": data.split, "best_validation_loss": float(history.validation.min())}
+    return scores | {"split": data.split, "best_validation_loss": float(history.validation.min()), "history": history}
 
 
 def cora_depth(models: Sequence[str] = tuple(DEPTH_MODELS), depths: Sequence[int] = (2, 4, 8, 16, 32, 64),
                seeds: Sequence[int] = (0, 1, 2, 3), hidden: int = 32, lrs: Sequence[float] = (0.01, 0.002),
-               epochs: int = 200, patience: int = 50, device: str = "cpu", progress: bool = False) -> pd.DataFrame:
+               epochs: int = 200, patience: int = 50, device: str = "cpu", jobs: int = 1,
+               executor: Executor | None = None, progress: bool = False) -> pd.DataFrame:
     """Node-classification accuracy on Cora by depth.
 
     For each model, depth and seed every learning rate is run; ``chosen`` marks, for each model and depth, the learning
@@ -48,7 +55,7 @@ def cora_depth(models: Sequence[str] = tuple(DEPTH_MODELS), depths: Sequence[int
     grid = [{"model": model, "depth": depth, "seed": seed, "hidden": hidden, "lr": lr, "epochs": epochs,
              "patience": patience, "device": device}
             for seed in seeds for depth in depths for model in models for lr in lrs]
-    frame = sweep("cora_depth", cora_depth_run, grid, progress=progress)
+    frame = sweep("cora_depth", cora_depth_run, grid, progress=progress, jobs=jobs, executor=executor)
     mean = frame.groupby(["model", "depth", "lr"]).best_validation_loss.mean().reset_index()
     best = mean.loc[mean.groupby(["model", "depth"]).best_validation_loss.idxmin()].set_index(["model", "depth"]).lr
     frame["chosen"] = [best[model, depth] == lr for model, depth, lr in zip(frame.model, frame.depth, frame.lr, strict=True)]

@@ -65,16 +65,29 @@ def describe_run(name: str, folder: str | os.PathLike | None = None) -> str:
 
 
 def record(name: str, frame: pd.DataFrame, config: dict, device: torch.device, seconds: float,
-           folder: str | os.PathLike | None = None) -> Path:
-    """Write results and provenance, each atomically, the results last, so that a reader never sees half of a run."""
+           folder: str | os.PathLike | None = None, runs: list[dict] | None = None) -> Path:
+    """Write results and provenance, each atomically, the results last, so that a reader never sees half of a run.
+
+    ``runs`` holds the provenance of the single runs of a sweep, which other processes may have done on other days: their
+    number, commits, devices, total wall time and what was not deterministic are recorded as ``runs``.
+    """
     folder = Path(folder) if folder is not None else results_dir()
     folder.mkdir(parents=True, exist_ok=True)
     content = {"layout": LAYOUT, "name": name, "config": config, "versions": versions(), "device": describe(device),
                "threads": torch.get_num_threads(), "wall_time_s": round(seconds, 2), "commit": commit(),
                "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"), "rows": len(frame)}
+    if runs:
+        content["runs"] = _summary(runs)
     write_atomic(folder / f"{name}.json", (json.dumps(content, indent=2, default=str) + "\n").encode())
     write_atomic(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.12g").encode())
     return folder / f"{name}.csv"
+
+
+def _summary(runs: list[dict]) -> dict:
+    notes = {note for run in runs if run["deterministic"] is not True for note in run["deterministic"]}
+    return {"number": len(runs), "commits": sorted({run["commit"] for run in runs}),
+            "devices": sorted({run["device"] for run in runs}), "dates": sorted({run["date"] for run in runs}),
+            "wall_time_s": round(sum(run["seconds"] for run in runs), 2), "deterministic": sorted(notes) or True}
 
 
 def versions() -> dict[str, str]:

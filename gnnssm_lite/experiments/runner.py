@@ -53,6 +53,8 @@ FULL_BYTES = 65536  # a disk with less than this left is full
 
 # torch's generator belongs to the whole process, so a process does one run at a time, whatever the threads of its executor.
 _ONE_RUN = threading.Lock()
+# set while somebody only asks how far a sweep is
+_counting: contextvars.ContextVar[bool] = contextvars.ContextVar("_counting", default=False)
 _collected: contextvars.ContextVar[list[dict] | None] = contextvars.ContextVar("_collected", default=None)
 
 
@@ -66,6 +68,10 @@ class SweepError(RuntimeError):
 
 class RunFolderError(OSError):
     """A run cannot be kept: the folder is not writable or the disk is full. What was recorded before stays."""
+
+
+class _Counted(BaseException):
+    """Carries ``(finished, total)`` out of a sweep that is only counted."""
 
 
 class CorruptRunError(ValueError):
@@ -536,6 +542,8 @@ def sweep(name: str, function: Callable[..., dict], grid: Iterable[dict], folder
     """
     check_int("jobs", jobs, 1)
     plan = _plan(name, function, grid, folder, 1 if jobs > 1 or executor is not None else None)
+    if _counting.get():
+        raise _Counted(sum(job.path.is_file() for job in plan), len(plan))
     todo = _unfinished(plan)
     if todo:
         if jobs > 1 and executor is None:
@@ -578,6 +586,18 @@ def collect_runs() -> Iterator[list[dict]]:
         yield _collected.get()
     finally:
         _collected.reset(token)
+
+
+def finished_of_total(experiment: Callable[[], object]) -> tuple[int, int]:
+    """How many runs of the first sweep of ``experiment`` have ended, and how many it has. None is run or read."""
+    token = _counting.set(True)
+    try:
+        experiment()
+    except _Counted as counted:
+        return counted.args
+    finally:
+        _counting.reset(token)
+    return 0, 0
 
 
 def _collect(runs: list[dict]) -> list[dict]:

@@ -15,6 +15,11 @@ from ..models import GAT, GCN, GIN, GNNSSM, GatedGCN, GraphSAGE, state_matrix
 
 DTYPE = torch.float64
 
+# reduced options of each experiment, for a quick look
+QUICK = {"lemma_3_1": {"seeds": (0,), "widths": ((3, 4),), "cora_width": (4, 3)},
+         "theorem_3_2": {"seeds": (0,), "widths": (16,), "ratios": (1.0,)},
+         "proposition_3_3": {"seeds": (0,), "eigs": (0.9,), "kinds": ("orthogonal",)}}
+
 
 def small_graphs() -> dict[str, tuple[Tensor, int]]:
     """Graphs on which a dense Jacobian fits: name -> ``(edge_index, num_nodes)``."""

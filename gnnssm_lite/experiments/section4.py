@@ -35,6 +35,10 @@ from .records import results
 
 DTYPE = torch.float64
 ACTIVATIONS = ("relu", "tanh", "elu", None)
+# reduced options of each experiment, for a quick look
+QUICK = {"contractions": {"seeds": tuple(range(10))}, "decay_rates": {"seeds": (0,)},
+         "energy_decay": {"models": ("GCN", "GCN-SSM, eig(Λ) = 1"), "seeds": (0,), "dim": 8, "depth": 8, "only": ("Cora",)},
+         "assumption": {"seeds": (0, 1), "scales": (0.5, 1.0), "widths": (4,)}}
 
 
 # ---------------------------------------------------------------- Lemma 4.1, Propositions 4.2 and 4.3
