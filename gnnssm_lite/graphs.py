@@ -49,7 +49,8 @@ def adjacency(edge_index: Tensor, num_nodes: int, layout: str = "dense", dtype: 
 
 
 def normalized_adjacency(edge_index: Tensor, num_nodes: int, layout: str = "dense",
-                         dtype: torch.dtype = torch.float32, edge_weight: Tensor | None = None) -> Tensor:
+                         dtype: torch.dtype = torch.float32, edge_weight: Tensor | None = None,
+                         self_loops: bool = True) -> Tensor:
     r"""Symmetrically normalised adjacency with self-loops (Eq. 2, chapter 1).
 
     .. math:: \hat A = \tilde D^{-1/2} (A + I) \tilde D^{-1/2}, \qquad \tilde D = D + I
@@ -57,13 +58,15 @@ def normalized_adjacency(edge_index: Tensor, num_nodes: int, layout: str = "dens
     Its eigenvalues lie in ``(-1, 1]``. A node that already has a self-loop keeps that one and gets no second
     (as torch-geometric does). An isolated node gets the row of the identity.
 
-    Args, Shapes, Raises: as :func:`adjacency`.
+    Args, Shapes, Raises: as :func:`adjacency`. With ``self_loops=False`` none are added, ``D^{-1/2} A D^{-1/2}``: the row
+    of an isolated node is then zero.
 
     Source: Kipf & Welling (2017).
     """
     edge_index, num_nodes = check_edge_index(edge_index, num_nodes)
     weight = _edge_weight(edge_index, num_nodes, edge_weight, dtype)
-    edge_index, weight = _with_self_loops(edge_index, weight, num_nodes)
+    if self_loops:
+        edge_index, weight = _with_self_loops(edge_index, weight, num_nodes)
     degree = torch.zeros(num_nodes, dtype=dtype, device=weight.device).index_add_(0, edge_index[0], weight)
     scale = torch.where(degree > 0, degree, torch.ones_like(degree)).rsqrt()
     return _matrix(edge_index, scale[edge_index[0]] * weight * scale[edge_index[1]], num_nodes, layout)

@@ -134,6 +134,14 @@ def test_sending_the_input_keeps_sending_the_input():
     assert torch.allclose(last, expected, atol=1e-12)
 
 
+def test_shells_without_self_loops_reach_only_what_is_at_their_distance():
+    edges = graphs.path(5)
+    for k, S in enumerate(shell_operators(edges, 5, 4, dtype=FLOAT64, self_loops=False), start=1):
+        A = (graphs.shortest_path_lengths(edges, 5) == k).double()
+        scale = A.sum(1).clamp(min=1).rsqrt()
+        assert torch.allclose(S, scale[:, None] * A * scale, atol=1e-15)
+
+
 def test_khop_layers_refuse_what_they_cannot_use():
     shells = shell_operators(GRAPHS[0], 8, 2)
     h = torch.zeros(8, 4)
@@ -167,9 +175,7 @@ def test_layers_with_initial_features_get_them():
     model = build("GCNII", 3, 2, 4, 3, alpha=1.0, activation=None).double()
     h = torch.randn(8, 4, dtype=FLOAT64)
     S = graphs.normalized_adjacency(GRAPHS[0], 8, dtype=FLOAT64)
-    state = None
-    for state in model.states(h, S):
-        pass
+    *_, state = model.states(h, S)
     layer = model.layers[-1]
     assert torch.allclose(state, (1 - layer.beta) * h + layer.beta * h @ layer.weight)
 

@@ -40,9 +40,10 @@ def ring_transfer_run(model: str, num_nodes: int, seed: int, lr: float, hidden: 
     return scores | {"distance": task.distance, "history": history.to_dict("list")}
 
 
-def ring_transfer_accuracy(models: Sequence[str] = tuple(TRANSFER_MODELS), sizes: Sequence[int] = (10, 20, 30, 40, 50, 60, 70),
-                           seeds: Sequence[int] = (0, 1, 2, 3), lrs: Sequence[float] = (0.001, 0.003), hidden: int = 64,
-                           epochs: int = 1000, patience: int = 300, jobs: int = 1, device: str = "cpu",
+def ring_transfer_accuracy(models: Sequence[str] = tuple(TRANSFER_MODELS),
+                           sizes: Sequence[int] = (10, 20, 30, 40, 50, 60, 70), seeds: Sequence[int] = (0, 1, 2, 3),
+                           lrs: Sequence[float] = (0.001, 0.003), hidden: int = 64, epochs: int = 1000,
+                           patience: int = 300, jobs: int = 1, device: str = "cpu",
                            progress: bool = False) -> pd.DataFrame:
     """Accuracy on RingTransfer by ring size.
 
@@ -58,5 +59,5 @@ def ring_transfer_accuracy(models: Sequence[str] = tuple(TRANSFER_MODELS), sizes
     frame = sweep("ring_transfer", ring_transfer_run, grid, progress=progress, jobs=jobs)
     mean = frame.groupby(["model", "num_nodes", "lr"]).loss.mean().reset_index()
     best = mean.loc[mean.groupby(["model", "num_nodes"]).loss.idxmin()].set_index(["model", "num_nodes"]).lr
-    frame["chosen"] = [best[model, size] == lr for model, size, lr in zip(frame.model, frame.num_nodes, frame.lr, strict=True)]
+    frame["chosen"] = [best[run.model, run.num_nodes] == run.lr for run in frame.itertuples()]
     return frame

@@ -18,7 +18,8 @@ from .convolutions import Activation, GraphLayer, is_linear
 
 
 def shell_operators(edge_index: Tensor, num_nodes: int, max_hops: int, layout: str = "dense",
-                    dtype: torch.dtype = torch.float32, complete: bool = False) -> list[Tensor]:
+                    dtype: torch.dtype = torch.float32, complete: bool = False,
+                    self_loops: bool = True) -> list[Tensor]:
     r"""One normalised operator for each distance ``k = 1 .. max_hops``.
 
     .. math:: S_k = \tilde D_k^{-1/2} (A_k + I) \tilde D_k^{-1/2}, \qquad (A_k)_{uv} = 1 \text{ if } d(u, v) = k
@@ -31,6 +32,7 @@ def shell_operators(edge_index: Tensor, num_nodes: int, max_hops: int, layout: s
         layout, dtype: as :func:`gnnssm_lite.graphs.normalized_adjacency`.
         complete: go on to ``max_hops``, with ``S_k = I`` (self-loops alone) beyond the diameter. Networks do, so that a
             graph gives the same output alone and among graphs of larger diameter.
+        self_loops: as in the formula; without, ``S_k = D_k^{-1/2} A_k D_k^{-1/2}``, Eq. (21) to the letter.
 
     Raises:
         TypeError, ValueError: as :func:`gnnssm_lite.graphs.khop_shells`.
@@ -40,7 +42,8 @@ def shell_operators(edge_index: Tensor, num_nodes: int, max_hops: int, layout: s
     check_edge_index(edge_index, num_nodes)
     proper = edge_index[:, edge_index[0] != edge_index[1]]
     shells = khop_shells(proper, num_nodes, max_hops)
-    return [normalized_adjacency(shell, num_nodes, layout, dtype) for shell in shells if complete or shell.numel()]
+    return [normalized_adjacency(shell, num_nodes, layout, dtype, self_loops=self_loops)
+            for shell in shells if complete or shell.numel()]
 
 
 def batch_shell_operators(distance: Tensor, max_hops: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
