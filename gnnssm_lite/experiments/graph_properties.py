@@ -5,10 +5,10 @@ import functools
 from collections.abc import Sequence
 
 import pandas as pd
-import torch
 
 from .. import datasets
 from ..datasets.properties import LABELS, PropertyBatch
+from ..device import flush_denormals
 from ..graphs import batch_operator
 from ..models import Network, batch_shell_operators, build
 from ..training import Batch, TrainingConfig, train_regression
@@ -67,13 +67,12 @@ def graph_properties_run(model: str, target: str, seed: int, width: int, layers:
 
     With ``normalised`` the network learns labels divided by their training maximum, else the labels as they are.
     """
+    flush_denormals()
     maximum = datasets.label_maximum(data_seed)[target]
     scale = maximum if normalised else 1.0
     net = network(model, target, width, layers, seed).to(device)
     data = batches(net, target, scale, data_seed, device)
     config = TrainingConfig(max_epochs=epochs, patience=patience, lr=lr, weight_decay=1e-6, seed=seed)
-    # Signals of a dissipative network fall below the smallest normal float, where a CPU is slow by a factor of ten.
-    torch.set_flush_denormal(True)
     scores = train_regression(net, data["train"], data["validation"], data["test"], config, checkpoint=checkpoint)
     history = scores.pop("history")
     for part in ("train_mse", "val_mse", "test_mse"):

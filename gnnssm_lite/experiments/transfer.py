@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ..datasets import ring_transfer
+from ..device import flush_denormals
 from ..models import build
 from ..training import TrainingConfig, train_transfer
 from .runner import sweep
@@ -30,6 +31,7 @@ TRANSFER_MODELS: dict[str, tuple[str, dict]] = {
 def ring_transfer_run(model: str, num_nodes: int, seed: int, lr: float, hidden: int, epochs: int, patience: int,
                       device: str, checkpoint: str | None = None) -> dict[str, object]:
     """One run: ``num_nodes // 2`` layers, so that the last one is the first that can know the class without shells."""
+    flush_denormals()
     task = ring_transfer(num_nodes, num_graphs=5).to(device)
     name, options = TRANSFER_MODELS[model]
     network = build(name, task.num_classes, task.num_classes, hidden, task.distance, seed=seed, activation="tanh",
