@@ -13,6 +13,7 @@ from .convolutions import GAT, GCN, GIN, GatedGCN, GraphSAGE
 from .dynamical import ADGN, DGC, GCNII, GRAND, PHDGN, SWAN, GraphCON
 from .multihop import DRewGCN, kGCN, shell_operators
 from .recurrence import GNNSSM, state_matrix
+from .transformer import GPS
 
 LEVELS = ("node", "graph")
 READOUTS = ("linear", "mlp")
@@ -144,6 +145,11 @@ def _steps(layer: type[nn.Module]) -> Factory:
     return layers
 
 
+def _deep(layer: type[nn.Module]) -> Factory:
+    """``depth`` layers ``layer(d)`` with weights of their own."""
+    return lambda dim, depth, generator, **options: [layer(dim, **options) for _ in range(depth)]
+
+
 def _gcnii(dim: int, depth: int, generator: torch.Generator, **options: object) -> list[nn.Module]:
     return [GCNII(dim, layer=k, **options) for k in range(1, depth + 1)]
 
@@ -163,6 +169,7 @@ REGISTRY: dict[str, Factory] = {
     "GCN-residual": _residual(GCN), "GAT-residual": _residual(GAT), "GCNII": _gcnii,
     "DGC": _dgc, "GRAND": _steps(GRAND), "GraphCON": _steps(GraphCON), "ADGN": _steps(ADGN), "SWAN": _steps(SWAN),
     "PHDGN": _steps(PHDGN), "DRewGCN": _drew(None), "DRewGCN-delay": _drew(1), "kGCN": _khop,
+    "GPS": _deep(GPS),
     "GCN-SSM": _ssm(_each(GCN)), "GAT-SSM": _ssm(_each(GAT)), "kGCN-SSM": _ssm(_khop),
 }
 
