@@ -99,7 +99,7 @@ def _grid(count: int, ncols: int, height: float, **kwargs: object) -> tuple[Figu
 def draw_graph(edge_index: torch.Tensor, num_nodes: int, values: object = None, labels: Sequence[str] | None = None,
                positions: Mapping[int, tuple[float, float]] | None = None, axis: Axes | None = None, title: str = "",
                value_label: str = "", directed: bool = False, node_size: float = 550,
-               centre: float | None = None) -> Figure:
+               centre: float | None = None, edge_values: object = None) -> Figure:
     """A small graph, its nodes coloured by ``values`` if there are any.
 
     Args:
@@ -108,6 +108,7 @@ def draw_graph(edge_index: torch.Tensor, num_nodes: int, values: object = None, 
         title: of the panel. value_label: of the colour bar, shown when given.
         directed: draw each edge as an arrow from ``edge_index[0]`` to ``edge_index[1]``, self-loops included.
         node_size: area of a node in square points. centre: the middle of a two-sided colour map.
+        edge_values: ``(E,)`` non-negative numbers, in the order of ``edge_index``: the larger, the thicker an edge.
     """
     figure, axis = (axis.figure, axis) if axis is not None else subplots(width=4, height=3)
     graph = nx.DiGraph() if directed else nx.Graph()
@@ -116,7 +117,10 @@ def draw_graph(edge_index: torch.Tensor, num_nodes: int, values: object = None, 
     positions = positions or nx.spring_layout(graph, seed=0)
     colours = PALETTE[9] if values is None else _numpy(values)
     names = dict(enumerate(labels if labels is not None else range(num_nodes)))
-    nx.draw_networkx_edges(graph, positions, ax=axis, edge_color="0.5", width=1.5, node_size=node_size)
+    thickness = np.full(edge_index.shape[1], 1.5) if edge_values is None else 5 * _numpy(edge_values) / _numpy(edge_values).max()
+    width = dict(zip(map(tuple, edge_index.t().tolist()), thickness, strict=True))
+    nx.draw_networkx_edges(graph, positions, ax=axis, edge_color="0.5", width=[width[pair] for pair in graph.edges],
+                           node_size=node_size)
     scale = {}
     if values is not None:
         limit = None if centre is None else float(np.abs(colours - centre).max()) or 1.0

@@ -85,6 +85,17 @@ def test_a_graph_without_values_draws_without_warning(recwarn):
     assert not recwarn.list
 
 
+def test_edge_values_make_edges_thick_in_proportion_and_keep_to_their_edge():
+    edges = graphs.star(4)
+    values = torch.tensor([float(u + v) for u, v in edges.t().tolist()])
+    figure = plotting.draw_graph(edges, 4, edge_values=values, positions={0: (0, 0), 1: (1, 0), 2: (0, 1), 3: (-1, 0)})
+    lines = figure.axes[0].collections[0]
+    ends = [tuple(np.round(path.vertices[-1]).astype(int)) for path in lines.get_paths()]
+    assert dict(zip(ends, np.asarray(lines.get_linewidths()) / 5 * 3, strict=True)) == pytest.approx(
+        {(1, 0): 1, (0, 1): 2, (-1, 0): 3})
+    matplotlib.pyplot.close(figure)
+
+
 def test_histogram_counts_every_value_once():
     figure = plotting.histogram({"a": torch.tensor([0.1, 0.1, 0.9])}, [0, 0.5, 1], "x")
     assert list(figure.axes[0].patches[0].get_data().values) == [2, 1]
