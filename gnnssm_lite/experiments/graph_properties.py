@@ -1,16 +1,22 @@
 """Section 5 of the paper: graph properties, the main experiment (the paper's tables 2 and 4, chapter 10)."""
 from __future__ import annotations
 
+import copy
 import functools
+import math
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
+import torch
 
 from .. import datasets
 from ..datasets.properties import LABELS, PropertyBatch
 from ..device import flush_denormals
 from ..graphs import batch_operator
-from ..models import Network, batch_shell_operators, build
+from ..jacobian import eigenvalues
+from ..models import DelayGCN, DRewGCN, Network, batch_shell_operators, build
+from ..spectra import edge_of_chaos_distance
 from ..training import Batch, TrainingConfig, train_regression
 from .runner import sweep
 
@@ -60,6 +66,40 @@ def network(model: str, target: str, width: int, layers: int, seed: int) -> Netw
 UNACTIVATED = ("DGC", "GRAND", "PHDGN")  # their layers have no σ to choose
 
 
+def edge_distance(model: Network, groups: Sequence[Batch], graphs: int = 2) -> float:
+    """Mean distance of the eigenvalues of the layers' Jacobians to the unit circle, ``mean | |eig| - 1 |``.
+
+    Each Jacobian is taken at the features that its layer sees on one graph; the mean is over eigenvalues, layers and the
+    first graph of ``graphs`` batches, in float64. NaN for DRew with delay, whose state is too large for it.
+    """
+    if any(layer.memory > 1 for layer in _each_layer(model) if isinstance(layer, DelayGCN)):
+        return math.nan
+    model = copy.deepcopy(model).double().eval()
+    distances = []
+    for batch in groups[:graphs]:
+        graph = tuple(_first(argument) for argument in batch.graph)
+        with torch.no_grad():
+            h0 = model.encode(batch.x[0].double())
+            states = list(model.states(h0, *graph)) if not _is_drew(model) else list(model.layers[0].states(h0, *graph))
+        for layer, state in zip(_each_layer(model), states, strict=False):
+            extra = (h0,) if getattr(layer, "needs_initial", False) else ()
+            distances.append(edge_of_chaos_distance(eigenvalues(layer, state, *graph, *extra)))
+    return float(np.mean(distances))
+
+
+def _is_drew(model: Network) -> bool:
+    return len(model.layers) > 0 and isinstance(model.layers[0], DRewGCN)
+
+
+def _each_layer(model: Network) -> Sequence[torch.nn.Module]:
+    return model.layers[0].layers if _is_drew(model) else model.layers
+
+
+def _first(argument: torch.Tensor | list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
+    """The operator or the shells of the first graph of a batch, in float64."""
+    return argument[0].double() if isinstance(argument, torch.Tensor) else [S[0].double() for S in argument]
+
+
 def graph_properties_run(model: str, target: str, seed: int, width: int, layers: int, lr: float, epochs: int,
                          patience: int, normalised: bool, data_seed: int, device: str,
                          checkpoint: str | None = None) -> dict[str, object]:
@@ -73,10 +113,12 @@ def graph_properties_run(model: str, target: str, seed: int, width: int, layers:
     net = network(model, target, width, layers, seed).to(device)
     data = batches(net, target, scale, data_seed, device)
     config = TrainingConfig(max_epochs=epochs, patience=patience, lr=lr, weight_decay=1e-6, seed=seed)
+    at_first = edge_distance(net, data["validation"], 1)
     scores = train_regression(net, data["train"], data["validation"], data["test"], config, checkpoint=checkpoint)
     history = scores.pop("history")
     for part in ("train_mse", "val_mse", "test_mse"):
         scores[part] *= scale**2
+    scores |= {"edge_distance": edge_distance(net, data["validation"]), "edge_distance_at_first": at_first}
     return scores | {"maximum": maximum, "parameters": sum(p.numel() for p in net.parameters() if p.requires_grad),
                      "history": history.to_dict("list")}
 
