@@ -117,8 +117,8 @@ def draw_graph(edge_index: torch.Tensor, num_nodes: int, values: object = None, 
     positions = positions or nx.spring_layout(graph, seed=0)
     colours = PALETTE[9] if values is None else _numpy(values)
     names = dict(enumerate(labels if labels is not None else range(num_nodes)))
-    thickness = np.full(edge_index.shape[1], 1.5) if edge_values is None else 5 * _numpy(edge_values) / _numpy(edge_values).max()
-    width = dict(zip(map(tuple, edge_index.t().tolist()), thickness, strict=True))
+    weight = np.full(edge_index.shape[1], 0.3) if edge_values is None else _numpy(edge_values) / _numpy(edge_values).max()
+    width = dict(zip(map(tuple, edge_index.t().tolist()), 5 * weight, strict=True))
     nx.draw_networkx_edges(graph, positions, ax=axis, edge_color="0.5", width=[width[pair] for pair in graph.edges],
                            node_size=node_size)
     scale = {}
