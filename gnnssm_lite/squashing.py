@@ -2,7 +2,7 @@ r"""Over-squashing: how much a node's features depend on another node's input, a
 
 The sensitivity of node ``v`` to node ``u`` is the block ``J_vu = ∂h_v^{(K)} / ∂h_u^{(0)}`` of the product Jacobian, a
 matrix ``(d_K, d_0)``. It is computed by ``d_K`` vector-Jacobian products for all ``u`` at once. Three bounds of it stand
-here, each below the next, all a *model term* times a *topology term* except for the first:
+here, each at most the next in the norms ``l1`` and ``linf``; the last two are a *model term* times a *topology term*:
 
 =============================  =======================================================================================
 :func:`entrywise_bound`        the Jacobian of the network without signs: ``|W|``, ``|S|`` and the steepest slope of σ
@@ -516,8 +516,8 @@ def walk_bound(layers: Sequence[Layer], S: Operator, norm: str = "spectral", lip
     ``Λ = λI``, ``B = I`` and all weights equal. Take the spectral norm for an orthogonal ``Λ``: it is then ``eig(Λ)``,
     while ``‖Λ‖₁`` may be ``√d`` times that. The spectral radius of a non-normal ``Λ`` cannot stand in for its norm.
 
-    A coupling with a root weight, ``σ(H R + S H N)``, adds ``c_σ ‖Rᵀ‖ ‖Bᵀ‖`` to ``λ``. For layers of Theorem 5.1 and the
-    norms 1 and ∞ this bound is never above the theorem's, because ``‖W‖ ≤ w d``.
+    A coupling with a root weight, ``σ(H R + S H N)``, adds ``c_σ ‖Rᵀ‖ ‖Bᵀ‖`` to ``λ``. For the layers of Theorem 5.1 this
+    bound is never above the theorem's, because each of the three norms of a weight matrix is at most ``w d``.
 
     Args:
         layers: :class:`MPNN`, :class:`~gnnssm_lite.models.convolutions.GCN`,

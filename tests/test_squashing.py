@@ -293,6 +293,13 @@ def test_each_bound_stays_below_the_next(theorem_draws):
     assert (frame.walk_bound < 0.5 * frame.bound).any() and (frame.entrywise_bound < 0.5 * frame.walk_bound).any()
 
 
+@pytest.mark.parametrize("norm", ["linf", "spectral"])
+def test_the_walk_bound_stays_below_the_theorem_in_every_induced_norm(norm):
+    frame = section5.theorem_5_1(seeds=range(1000, 1060), norm=norm)
+    assert frame.ratio.max() <= ROUNDING and (frame.sensitivity <= frame.walk_bound * ROUNDING).all()
+    assert (frame.walk_bound <= frame.bound * ROUNDING).all() and (frame.walk_bound < 0.5 * frame.bound).any()
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_theorem_5_1_holds_for_each_norm_with_its_power_of_the_width(norm):
     seeds = range(1000, 1040)
@@ -382,6 +389,29 @@ def test_an_operator_with_negative_entries_enters_by_its_absolute_values():
     assert (found <= sensitivity_bound(layers, S).values * ROUNDING).all()
     plain = model_term(0.5, 2, 3) * torch.linalg.matrix_power(S, 3)
     assert (found > plain).any()
+
+
+def test_an_operator_that_is_not_symmetric_keeps_target_and_source_apart():
+    S, layers = graphs.mean_adjacency(BARBELL, 10, dtype=F64), equal_weights(3, 2, 0.7)
+    assert not torch.allclose(S, S.T)
+    found = sensitivities(layers, features(10, 2), S)
+    assert torch.allclose(found, sensitivity_bound(layers, S).values, rtol=1e-10, atol=0)
+    assert torch.allclose(found, walk_bound(layers, S, "l1").values, rtol=1e-10, atol=0)
+    for v in (0, 5):
+        assert torch.allclose(found[v], block_norm(entrywise_bound(layers, S, v)), rtol=1e-10, atol=0)
+
+
+def test_the_width_is_the_largest_of_all_and_the_slope_the_steepest_of_all():
+    S = normalized(graphs.ring(5), 5)
+    layers = random_stack(0, widths=[9, 2, 2], activation=None)
+    for layer in layers:
+        for weight in layer.parameters():
+            torch.nn.init.constant_(weight, 0.7)
+    found = sensitivities(layers, features(5, 9), S, norm="linf")
+    assert (found <= sensitivity_bound(layers, S, "linf").values).all()
+    assert (found > model_term(0.7, 2, 2) * topology_term(S, 2, 0.5, 1.2)).all()
+    mixed = [GCN(2, 2, "sigmoid"), GCN(2, 2, "gelu"), GCN(2, 2, "tanh")]
+    assert squashing.theorem_constants(mixed).lipschitz == LIPSCHITZ[mixed[1].activation] > 1
 
 
 def test_the_terms_are_those_of_the_formula():
