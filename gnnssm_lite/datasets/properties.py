@@ -1,8 +1,8 @@
 r"""The graph-property benchmark: random graphs of ten kinds and four quantities to predict on each of them.
 
 The distribution is the one of the public generator of the multitask benchmark of Corso et al. (2020), with the sizes that
-Gravina et al. (2023) use. Where a description and that code differ, this module follows the code, since the published
-numbers come from it:
+Gravina et al. (2023) use. Where a description and that code differ, this module follows the code, the best evidence of
+how the published data were made:
 
 * Edges are randomised with the mean of two uniform numbers per pair, which has a triangular density. An edge that is
   meant to stay with probability 0.9 stays with probability 0.98, and few edges are added (see :func:`_randomized`).
