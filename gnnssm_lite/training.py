@@ -63,7 +63,7 @@ class TrainingResult:
 
 def fit(model: nn.Module, batches: Callable[[], Iterable], loss: Callable[[nn.Module, object], Tensor],
         validate: Callable[[nn.Module], float], config: TrainingConfig, checkpoint: str | os.PathLike | None = None,
-        progress: bool = False) -> TrainingResult:
+        progress: bool = False, watch: Callable[[nn.Module, int], dict] | None = None) -> TrainingResult:
     """Train ``model`` in place; it ends with the weights of its best validated epoch.
 
     Args:
@@ -76,6 +76,7 @@ def fit(model: nn.Module, batches: Callable[[], Iterable], loss: Callable[[nn.Mo
         checkpoint: a file from which an interrupted run continues, with the same numbers as an uninterrupted one; it is
             written atomically after every tenth epoch and removed at the end.
         progress: show a progress bar.
+        watch: ``watch(model, epoch)``, called after each validation in ``eval`` mode; what it returns joins the history.
 
     Raises:
         FloatingPointError: the loss became NaN or infinite, with the epoch.
@@ -94,7 +95,8 @@ def fit(model: nn.Module, batches: Callable[[], Iterable], loss: Callable[[nn.Mo
             model.eval()
             with torch.no_grad():
                 score = float(validate(model))
-            state["history"].append({"epoch": state["epoch"], "loss": training_loss, "validation": score})
+            seen = {} if watch is None else watch(model, state["epoch"])
+            state["history"].append({"epoch": state["epoch"], "loss": training_loss, "validation": score} | seen)
             if score < state["best"]:
                 state |= {"best": score, "best_epoch": state["epoch"], "weights": copy.deepcopy(model.state_dict())}
             state["epoch"] += 1
@@ -228,8 +230,8 @@ def shuffled(batches: Sequence[Batch]) -> Callable[[], list[Batch]]:
 
 
 def train_regression(model: nn.Module, train: Sequence[Batch], validation: Sequence[Batch], test: Sequence[Batch],
-                     config: TrainingConfig, *, checkpoint: str | os.PathLike | None = None,
-                     progress: bool = False) -> dict[str, object]:
+                     config: TrainingConfig, *, checkpoint: str | os.PathLike | None = None, progress: bool = False,
+                     watch: Callable[[nn.Module, int], dict] | None = None) -> dict[str, object]:
     """Train ``model`` on many small graphs to the mean squared error; stop on ``validation``, only then look at ``test``.
 
     Every batch holds graphs of one size, so a step is one set of dense products for all of them. The order of the batches
@@ -238,7 +240,7 @@ def train_regression(model: nn.Module, train: Sequence[Batch], validation: Seque
     Args:
         model: ``model(x, *graph) -> (b, n, 1)`` or ``(b, 1)``.
         train, validation, test: batches on the model's device.
-        config, checkpoint, progress: as :func:`fit`.
+        config, checkpoint, progress, watch: as :func:`fit`.
 
     Returns:
         ``{"train_mse", "val_mse", "test_mse", "best_epoch", "epochs", "history"}``, the errors those of the weights with
@@ -247,7 +249,8 @@ def train_regression(model: nn.Module, train: Sequence[Batch], validation: Seque
     def loss(model: nn.Module, batch: Batch) -> Tensor:
         return nn.functional.mse_loss(_outputs(model, batch), batch.y)
 
-    result = fit(model, shuffled(train), loss, lambda m: mean_squared_error(m, validation), config, checkpoint, progress)
+    result = fit(model, shuffled(train), loss, lambda m: mean_squared_error(m, validation), config, checkpoint, progress,
+                 watch)
     scores = {f"{part}_mse": mean_squared_error(model, batches)
               for part, batches in (("train", train), ("val", validation), ("test", test))}
     return scores | {"best_epoch": result.best_epoch, "epochs": len(result.history), "history": result.history}

@@ -18,7 +18,7 @@ from ..jacobian import eigenvalues
 from ..models import DelayGCN, DRewGCN, Network, batch_shell_operators, build
 from ..spectra import edge_of_chaos_distance
 from ..training import Batch, TrainingConfig, train_regression
-from .runner import sweep
+from .runner import histories, sweep
 
 TARGETS = LABELS
 # label -> (registry name, options of the layers); the first six are the rows of the paper's table 2
@@ -33,6 +33,37 @@ PROPERTY_MODELS: dict[str, tuple[str, dict]] = {
     "GCN-SSM, eig(Λ) = 1, orthogonal": ("GCN-SSM", {"kind": "orthogonal"}),
     "kGCN-SSM, eig(Λ) = 1, orthogonal": ("kGCN-SSM", {"kind": "orthogonal"}),
     "k-hop GCN": ("kGCN", {}),
+    # the other rows of table 4
+    "GAT": ("GAT", {}),
+    "GraphSAGE": ("GraphSAGE", {}),
+    "GIN": ("GIN", {}),
+    "GCNII": ("GCNII", {}),
+    "GCNII, α = 0.5": ("GCNII", {"alpha": 0.5}),
+    "DGC, T = 1": ("DGC", {"terminal_time": 1.0}),
+    "DGC, T = 5": ("DGC", {"terminal_time": 5.0}),
+    "GRAND, ε = 0.1": ("GRAND", {"epsilon": 0.1}),
+    "GRAND, ε = 1": ("GRAND", {"epsilon": 1.0}),
+    "GraphCON, ε = 1": ("GraphCON", {"epsilon": 1.0}),
+    "GraphCON, ε = 0.1, α = 0": ("GraphCON", {"epsilon": 0.1, "alpha": 0.0}),
+    "A-DGN, ε = 0.1": ("ADGN", {"epsilon": 0.1}),
+    "A-DGN, ε = 1": ("ADGN", {"epsilon": 1.0}),
+    "SWAN, ε = 0.1": ("SWAN", {"epsilon": 0.1}),
+    "SWAN, ε = 1, β = 1": ("SWAN", {"epsilon": 1.0, "beta": 1.0}),
+    "PH-DGN, ε = 0.1": ("PHDGN", {"epsilon": 0.1}),
+    "PH-DGN, ε = 0.5": ("PHDGN", {"epsilon": 0.5}),
+    "GPS": ("GPS", {"heads": 4}),
+}
+# rows of table 2 and table 4 -> the labels among which the validation error chooses
+ABLATION = tuple(PROPERTY_MODELS)[:10]  # table 2 and what stands beside it here
+TABLE_2 = ("GCN", "GCN-SSM", "GCN-SSM, eig(Λ) = 1, identity", "kGCN-SSM, eig(Λ) = 1, identity", "DRew-GCN",
+           "DRew-GCN + delay")
+TABLE_4: dict[str, tuple[str, ...]] = {
+    "GCN": ("GCN",), "GAT": ("GAT",), "GraphSAGE": ("GraphSAGE",), "GIN": ("GIN",), "GCNII": ("GCNII", "GCNII, α = 0.5"),
+    "DGC": ("DGC, T = 1", "DGC, T = 5"), "GRAND": ("GRAND, ε = 0.1", "GRAND, ε = 1"),
+    "GraphCON": ("GraphCON, ε = 1", "GraphCON, ε = 0.1, α = 0"), "A-DGN": ("A-DGN, ε = 0.1", "A-DGN, ε = 1"),
+    "SWAN": ("SWAN, ε = 0.1", "SWAN, ε = 1, β = 1"), "PH-DGN": ("PH-DGN, ε = 0.1", "PH-DGN, ε = 0.5"), "GPS": ("GPS",),
+    "DRew-GCN": ("DRew-GCN",), "DRew-GCN + delay": ("DRew-GCN + delay",), "GCN-SSM": ("GCN-SSM",),
+    "+ eig(Λ) ≈ 1": ("GCN-SSM, eig(Λ) = 1, identity",), "+ k-hop": ("kGCN-SSM, eig(Λ) = 1, identity",),
 }
 
 
@@ -58,9 +89,13 @@ def batches(model: Network, target: str, scale: float, seed: int, device: str = 
 def network(model: str, target: str, width: int, layers: int, seed: int) -> Network:
     """The network of a row of the tables: linear encoder, layers with tanh, two-layer readout."""
     name, options = PROPERTY_MODELS[model]
-    level = "graph" if target == "diameter" else "node"
     activation = {} if name in UNACTIVATED else {"activation": "tanh"}
-    return build(name, 2, 1, width, layers, level=level, readout="mlp", seed=seed, **activation, **options)
+    return build(name, 2, 1, width, layers, level=level_of(target), readout="mlp", seed=seed, **activation, **options)
+
+
+def level_of(target: str) -> str:
+    """``"graph"`` for the diameter, ``"node"`` for the other properties."""
+    return "graph" if target == "diameter" else "node"
 
 
 UNACTIVATED = ("DGC", "GRAND", "PHDGN")  # their layers have no σ to choose
@@ -123,7 +158,7 @@ def graph_properties_run(model: str, target: str, seed: int, width: int, layers:
                      "history": history.to_dict("list")}
 
 
-def graph_properties(models: Sequence[str] = tuple(PROPERTY_MODELS), targets: Sequence[str] = TARGETS,
+def graph_properties(models: Sequence[str] = ABLATION, targets: Sequence[str] = TARGETS,
                      seeds: Sequence[int] = (0, 1, 2, 3), width: int = 20, layers: int = 10, lr: float = 0.003,
                      epochs: int = 1500, patience: int = 100, normalised: bool = True, data_seed: int = 1234,
                      jobs: int = 1, device: str = "cpu", progress: bool = False) -> pd.DataFrame:
@@ -137,3 +172,50 @@ def graph_properties(models: Sequence[str] = tuple(PROPERTY_MODELS), targets: Se
              "patience": patience, "normalised": normalised, "data_seed": data_seed, "device": device}
             for seed in seeds for model in models for target in targets]
     return sweep("graph_properties", graph_properties_run, grid, progress=progress, jobs=jobs)
+
+
+def table_4(models: Sequence[str] = tuple(PROPERTY_MODELS), seeds: Sequence[int] = (0,), **options: object) -> pd.DataFrame:
+    """Every model of the paper's table 4 and every option of it: :func:`graph_properties` with fewer seeds.
+
+    Args, Returns: as :func:`graph_properties`, which shares its runs.
+    """
+    return graph_properties(models, seeds=seeds, **options)
+
+
+def adgn_gamma_run(gamma: float, target: str, seed: int, every: int, width: int, layers: int, lr: float, epochs: int,
+                   patience: int, data_seed: int, device: str, checkpoint: str | None = None) -> dict[str, object]:
+    """One run of A-DGN whose history holds the distance to the edge of chaos after every ``every``-th epoch."""
+    flush_denormals()
+    maximum = datasets.label_maximum(data_seed)[target]
+    net = build("ADGN", 2, 1, width, layers, level=level_of(target), readout="mlp", seed=seed, gamma=gamma).to(device)
+    data = batches(net, target, maximum, data_seed, device)
+
+    def watch(model: torch.nn.Module, epoch: int) -> dict[str, float]:
+        return {"edge_distance": edge_distance(model, data["validation"], 1) if epoch % every == 0 else math.nan}
+
+    config = TrainingConfig(max_epochs=epochs, patience=patience, lr=lr, weight_decay=1e-6, seed=seed)
+    at_first = edge_distance(net, data["validation"], 1)
+    scores = train_regression(net, data["train"], data["validation"], data["test"], config, checkpoint=checkpoint,
+                              watch=watch)
+    history = scores.pop("history")[lambda frame: frame.epoch % every == 0]
+    return {name: value * maximum**2 if name.endswith("_mse") else value for name, value in scores.items()} | {
+        "maximum": maximum, "edge_distance_at_first": at_first, "history": history.to_dict("list")}
+
+
+def adgn_gamma(gammas: Sequence[float] = (-1.0, -0.5, 0.0, 0.5, 1.0), targets: Sequence[str] = TARGETS,
+               seeds: Sequence[int] = (0,), every: int = 10, width: int = 20, layers: int = 10, lr: float = 0.003,
+               epochs: int = 500, patience: int = 100, data_seed: int = 1234, jobs: int = 1, device: str = "cpu",
+               progress: bool = False) -> pd.DataFrame:
+    """A-DGN for several γ: distance to the edge of chaos and validation error during training (the paper's figure 16).
+
+    Returns:
+        a row for every recorded epoch of every run: gamma, target, seed, epoch, ``edge_distance``, ``validation`` (on
+        labels divided by their training maximum), ``test_mse`` (of the run, label units squared).
+    """
+    axes = {"every": every, "width": width, "layers": layers, "lr": lr, "epochs": epochs, "patience": patience,
+            "data_seed": data_seed, "device": device}
+    runs = [{"gamma": gamma, "target": target, "seed": seed} | axes
+            for seed in seeds for target in targets for gamma in gammas]
+    done = sweep("adgn_gamma", adgn_gamma_run, runs, progress=progress, jobs=jobs)
+    epochs_of = histories("adgn_gamma", runs)
+    return epochs_of.merge(done[["gamma", "target", "seed", "test_mse", "maximum"]], on=["gamma", "target", "seed"])

@@ -82,7 +82,8 @@ class GPS(GraphLayer):
 
     def _attend(self, h: Tensor) -> Tensor:
         graphs = h.reshape(-1, *h.shape[-2:])
-        return self.attention(graphs, graphs, graphs, need_weights=False)[0].view(h.shape)
+        # With weights asked for, torch takes the way that it can also differentiate for many directions at once.
+        return self.attention(graphs, graphs, graphs, need_weights=True)[0].view(h.shape)
 
     def forward(self, h: Tensor, S: Tensor) -> Tensor:
         self.check(h, S)
