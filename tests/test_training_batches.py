@@ -169,3 +169,20 @@ def test_damping_moves_adgn_off_the_edge_of_chaos_and_its_run_says_so(small_spli
     assert runs[1.0]["edge_distance_at_first"] > runs[0.0]["edge_distance_at_first"]
     assert runs[0.0]["history"]["epoch"] == [0, 2, 4]
     assert all(value >= 0 for value in runs[0.0]["history"]["edge_distance"])
+
+
+def test_the_loader_score_is_the_mean_over_batches_of_512():
+    """Against a loop over the test set in loader batches, for the answer 'the mean of the training labels'."""
+    test = datasets.graph_property_batches("test")
+    errors = {b.num_nodes: ((b.labels["sssp"] - 3.0) ** 2).mean(-1) for b in test}
+    everything = torch.cat([errors[n] for n in sorted(errors)])
+    expected = torch.stack([part.mean() for part in everything.split(512)]).mean().item()
+    runs = pd.DataFrame([{f"test_mse_{n}": error.mean().item() for n, error in errors.items()}])
+    assert properties.loader_score(runs)[0] == pytest.approx(expected, rel=1e-6)
+    assert properties.loader_score(runs)[0] != pytest.approx(everything.mean().item(), rel=1e-3)
+
+
+def test_errors_by_size_average_to_the_error(small_splits):
+    run = properties.graph_properties_run("GCN", "sssp", 0, 8, 2, 0.003, 2, 2, True, 1234, "cpu")
+    by_size = [value for name, value in run.items() if name.startswith("test_mse_")]
+    assert len(by_size) == 2 and sum(by_size) / 2 == pytest.approx(run["test_mse"], rel=1e-5)
