@@ -16,7 +16,7 @@ from ..training import TrainingConfig, train_node_classifier
 
 MODELS = ("GCN", "GIN", "GatedGCN")
 # reduced options of each experiment, for a quick look
-QUICK = {"trained_jacobians": {"models": ("GCN",), "seeds": (0,), "hidden": 4, "epochs": 5}}
+QUICK = {"trained_jacobians": {"models": ("GCN",), "seeds": (0,), "hidden": 4, "num_layers": 1, "epochs": 5}}
 
 
 def trained_model(name: str, data: Data, hidden: int, num_layers: int, epochs: int,

@@ -194,7 +194,7 @@ def _read(path: Path) -> dict | None:
     """The record in ``path``, ``None`` where there is no file."""
     try:
         record = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise CorruptRunError(f"{path} must hold the JSON record of a run; it is truncated or changed ({error})") from error
@@ -328,11 +328,11 @@ def _execute(job: _Job) -> str:
         except OSError as error:
             raise _folder_error(job.path.parent, error) from error
         try:
-            if _finished_or_aside(job.path):
-                return "finished"
-            _store(job.path, _guarded_record(job))
+            finished = _finished_or_aside(job.path)
+            if not finished:
+                _store(job.path, _guarded_record(job))
             _tidy(job.path)
-            return "ran"
+            return "finished" if finished else "ran"
         finally:
             lock.release()
 

@@ -37,7 +37,8 @@ DTYPE = torch.float64
 ACTIVATIONS = ("relu", "tanh", "elu", None)
 # reduced options of each experiment, for a quick look
 QUICK = {"contractions": {"seeds": tuple(range(10))}, "decay_rates": {"seeds": (0,)},
-         "energy_decay": {"models": ("GCN", "GCN-SSM, eig(Λ) = 1"), "seeds": (0,), "dim": 8, "depth": 8, "only": ("Cora",)},
+         "energy_decay": {"models": ("GCN", "GCN-SSM, eig(Λ) = 1"), "seeds": (0,), "dim": 8, "depth": 8,
+                          "only": ("grid 20 x 20",)},
          "assumption": {"seeds": (0, 1), "scales": (0.5, 1.0), "widths": (4,)}}
 
 
@@ -89,11 +90,16 @@ def _ratio(values: np.ndarray, bounds: np.ndarray) -> float:
 
 # ---------------------------------------------------------------- energy over depth: figures 8, 9, 11, 12, 13
 
-def energy_graphs() -> dict[str, tuple[Tensor, int]]:
-    """The three graphs of appendix C: Cora, Texas, a two-dimensional grid; name -> ``(edge_index, num_nodes)``."""
-    cora, texas = datasets.load_cora(), datasets.load_texas()
-    return {"Cora": (cora.edge_index, cora.num_nodes), "Texas": (texas.edge_index, texas.num_nodes),
-            "grid 20 x 20": (graphs.grid(20, 20), 400)}
+def energy_graphs(only: Sequence[str] | None = None) -> dict[str, tuple[Tensor, int]]:
+    """The three graphs of appendix C: Cora, Texas, a two-dimensional grid; name -> ``(edge_index, num_nodes)``.
+
+    ``only`` names those to load, all if ``None``.
+    """
+    loaders = {"Cora": datasets.load_cora, "Texas": datasets.load_texas}
+    names = [name for name in (*loaders, "grid 20 x 20") if only is None or name in only]
+    data = {name: loaders[name]() for name in names if name in loaders}
+    return {name: (data[name].edge_index, data[name].num_nodes) if name in data else (graphs.grid(20, 20), 400)
+            for name in names}
 
 
 def _ssm(coupling: type[nn.Module], eig: float, kind: str = "orthogonal") -> Callable[..., Iterator[nn.Module]]:
@@ -190,8 +196,7 @@ def energy_decay(models: Sequence[str] = tuple(STACKS), seeds: Sequence[int] = (
         a row for each graph, model, seed and recorded layer: ``energy``, ``norm``, ``rayleigh``, ``normalized_rayleigh``.
     """
     frames = []
-    chosen = {name: pair for name, pair in energy_graphs().items() if only is None or name in only}
-    for graph_name, (edge_index, n) in chosen.items():
+    for graph_name, (edge_index, n) in energy_graphs(only).items():
         graph = Graphs(edge_index, n, device)
         for name in tqdm(models, desc=f"energy on {graph_name}", disable=not progress):
             for seed in seeds:
