@@ -5,6 +5,7 @@ import copy
 import functools
 import math
 from collections.abc import Sequence
+from concurrent.futures import Executor
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,10 @@ from ..training import Batch, TrainingConfig, mean_squared_error, train_regressi
 from .runner import histories, sweep
 
 TARGETS = LABELS
+# reduced options of each experiment, for a quick look
+QUICK = {"graph_properties": {"models": ("GCN",), "targets": ("sssp",), "seeds": (0,), "width": 4, "layers": 2, "epochs": 2},
+         "table_4": {"models": ("DGC, T = 1",), "targets": ("sssp",), "epochs": 2},
+         "adgn_gamma": {"gammas": (0.0,), "targets": ("sssp",), "every": 1, "width": 4, "layers": 2, "epochs": 2}}
 # label -> (registry name, options of the layers); the first six are the rows of the paper's table 2
 PROPERTY_MODELS: dict[str, tuple[str, dict]] = {
     "GCN": ("GCN", {}),
@@ -162,7 +167,8 @@ def graph_properties_run(model: str, target: str, seed: int, width: int, layers:
 def graph_properties(models: Sequence[str] = ABLATION, targets: Sequence[str] = TARGETS,
                      seeds: Sequence[int] = (0, 1, 2, 3), width: int = 20, layers: int = 10, lr: float = 0.003,
                      epochs: int = 1500, patience: int = 100, normalised: bool = True, data_seed: int = 1234,
-                     jobs: int = 1, device: str = "cpu", progress: bool = False) -> pd.DataFrame:
+                     device: str = "cpu", jobs: int = 1, executor: Executor | None = None,
+                     progress: bool = False) -> pd.DataFrame:
     """Errors on the graph-property benchmark in the setting of the paper's appendix C.
 
     Returns:
@@ -172,7 +178,7 @@ def graph_properties(models: Sequence[str] = ABLATION, targets: Sequence[str] = 
     grid = [{"model": model, "target": target, "seed": seed, "width": width, "layers": layers, "lr": lr, "epochs": epochs,
              "patience": patience, "normalised": normalised, "data_seed": data_seed, "device": device}
             for seed in seeds for model in models for target in targets]
-    return sweep("graph_properties", graph_properties_run, grid, progress=progress, jobs=jobs)
+    return sweep("graph_properties", graph_properties_run, grid, progress=progress, jobs=jobs, executor=executor)
 
 
 def loader_score(runs: pd.DataFrame) -> pd.Series:
@@ -184,12 +190,15 @@ def loader_score(runs: pd.DataFrame) -> pd.Series:
     return ((sizes[0] + sizes[1]) / 2 + (sizes[2] + sizes[3]) / 2 + sizes[4]) / 3
 
 
-def table_4(models: Sequence[str] = tuple(PROPERTY_MODELS), seeds: Sequence[int] = (0,), **options: object) -> pd.DataFrame:
+def table_4(models: Sequence[str] = tuple(PROPERTY_MODELS), targets: Sequence[str] = TARGETS, seeds: Sequence[int] = (0,),
+            epochs: int = 1500, device: str = "cpu", jobs: int = 1, executor: Executor | None = None,
+            progress: bool = False) -> pd.DataFrame:
     """Every model of the paper's table 4 and every option of it: :func:`graph_properties` with fewer seeds.
 
     Args, Returns: as :func:`graph_properties`, which shares its runs.
     """
-    return graph_properties(models, seeds=seeds, **options)
+    return graph_properties(models, targets, seeds, epochs=epochs, device=device, jobs=jobs, executor=executor,
+                            progress=progress)
 
 
 def adgn_gamma_run(gamma: float, target: str, seed: int, every: int, width: int, layers: int, lr: float, epochs: int,
@@ -214,8 +223,8 @@ def adgn_gamma_run(gamma: float, target: str, seed: int, every: int, width: int,
 
 def adgn_gamma(gammas: Sequence[float] = (-1.0, -0.5, 0.0, 0.5, 1.0), targets: Sequence[str] = TARGETS,
                seeds: Sequence[int] = (0,), every: int = 10, width: int = 20, layers: int = 10, lr: float = 0.003,
-               epochs: int = 500, patience: int = 100, data_seed: int = 1234, jobs: int = 1, device: str = "cpu",
-               progress: bool = False) -> pd.DataFrame:
+               epochs: int = 500, patience: int = 100, data_seed: int = 1234, device: str = "cpu", jobs: int = 1,
+               executor: Executor | None = None, progress: bool = False) -> pd.DataFrame:
     """A-DGN for several γ: distance to the edge of chaos and validation error during training (the paper's figure 16).
 
     Returns:
@@ -226,6 +235,6 @@ def adgn_gamma(gammas: Sequence[float] = (-1.0, -0.5, 0.0, 0.5, 1.0), targets: S
             "data_seed": data_seed, "device": device}
     runs = [{"gamma": gamma, "target": target, "seed": seed} | axes
             for seed in seeds for target in targets for gamma in gammas]
-    done = sweep("adgn_gamma", adgn_gamma_run, runs, progress=progress, jobs=jobs)
+    done = sweep("adgn_gamma", adgn_gamma_run, runs, progress=progress, jobs=jobs, executor=executor)
     epochs_of = histories("adgn_gamma", runs)
     return epochs_of.merge(done[["gamma", "target", "seed", "test_mse", "maximum"]], on=["gamma", "target", "seed"])

@@ -13,6 +13,7 @@ from torch_geometric.nn import GCNConv
 from .. import datasets
 from .graph_properties import batches, network
 
+QUICK = {"training_speed": {"repeats": 1}}  # reduced options, for a quick look
 WAYS = ("dense batches", "DataLoader + GCNConv")
 PARTS = {"aten::bmm": "products with operators", "aten::mm": "products with weights", "aten::addmm": "products with weights",
          "aten::tanh": "activation", "aten::tanh_backward": "activation"}

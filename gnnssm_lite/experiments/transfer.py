@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 
 import pandas as pd
 
@@ -12,6 +13,9 @@ from ..training import TrainingConfig, train_transfer
 from .runner import sweep
 
 EIGS = (0.5, 0.75, 0.9, 1.0)
+# reduced options of each experiment, for a quick look
+QUICK = {"ring_transfer_accuracy": {"models": ("GCN", "k-hop GCN"), "sizes": (6,), "seeds": (0,), "lrs": (0.003,),
+                                    "hidden": 8, "epochs": 20}}
 # label -> (registry name, options of the layers)
 TRANSFER_MODELS: dict[str, tuple[str, dict]] = {
     "GCN": ("GCN", {}),
@@ -45,7 +49,7 @@ def ring_transfer_run(model: str, num_nodes: int, seed: int, lr: float, hidden: 
 def ring_transfer_accuracy(models: Sequence[str] = tuple(TRANSFER_MODELS),
                            sizes: Sequence[int] = (10, 20, 30, 40, 50, 60, 70), seeds: Sequence[int] = (0, 1, 2, 3),
                            lrs: Sequence[float] = (0.001, 0.003), hidden: int = 64, epochs: int = 1000,
-                           patience: int = 300, jobs: int = 1, device: str = "cpu",
+                           patience: int = 300, device: str = "cpu", jobs: int = 1, executor: Executor | None = None,
                            progress: bool = False) -> pd.DataFrame:
     """Accuracy on RingTransfer by ring size.
 
@@ -58,7 +62,7 @@ def ring_transfer_accuracy(models: Sequence[str] = tuple(TRANSFER_MODELS),
     grid = [{"model": model, "num_nodes": size, "seed": seed, "lr": lr, "hidden": hidden, "epochs": epochs,
              "patience": patience, "device": device}
             for seed in seeds for size in sizes for model in models for lr in lrs]
-    frame = sweep("ring_transfer", ring_transfer_run, grid, progress=progress, jobs=jobs)
+    frame = sweep("ring_transfer", ring_transfer_run, grid, progress=progress, jobs=jobs, executor=executor)
     mean = frame.groupby(["model", "num_nodes", "lr"]).loss.mean().reset_index()
     best = mean.loc[mean.groupby(["model", "num_nodes"]).loss.idxmin()].set_index(["model", "num_nodes"]).lr
     frame["chosen"] = [best[run.model, run.num_nodes] == run.lr for run in frame.itertuples()]
