@@ -83,7 +83,7 @@ def fit(model: nn.Module, batches: Callable[[], Iterable], loss: Callable[[nn.Mo
         ValueError: the checkpoint belongs to another configuration.
     """
     device = next(model.parameters()).device
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
     state = {"epoch": 0, "best_epoch": -1, "best": float("inf"), "weights": None, "history": []}
     with fork_rng(device):
         torch.manual_seed(config.seed)
