@@ -1,0 +1,76 @@
+"""The published numbers that chapters compare with are those of the claims ledger, and belong to models that can be run."""
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from gnnssm_lite.experiments import published
+from gnnssm_lite.experiments.graph_properties import TABLE_4, TARGETS
+
+LEDGER = Path(__file__).resolve().parents[1] / "book" / "claims.yml"
+NAMES = {"diameter": "diameter", "sssp": "SSSP", "eccentricity": "eccentricity"}  # column -> as the ledger writes it
+
+
+def ledger_cells(number):
+    """label of the ledger -> (mean, standard deviation), for one table."""
+    claims = yaml.safe_load(LEDGER.read_text(encoding="utf-8"))["claims"]
+    entries = [claim for claim in claims if claim["id"].startswith(f"table-{number}-")]
+    return {entry["label"]: (entry["paper_value"], entry.get("paper_std")) for entry in entries}
+
+
+def differences(cells, ledger):
+    """What a table says otherwise than the ledger, one line a cell."""
+    ours = {f"{c.row}, {NAMES[c.column]}": (c.mean, None if math.isnan(c.std) else c.std) for c in cells.itertuples()}
+    return [f"{name}: {ours.get(name)}, ledger {ledger.get(name)}"
+            for name in ours | ledger if ours.get(name) != ledger.get(name)]
+
+
+@pytest.mark.parametrize("number", [2, 4])
+def test_every_published_number_is_that_of_the_ledger(number):
+    assert differences(published.table(number), ledger_cells(number)) == []
+
+
+@pytest.mark.parametrize("column, change", [("mean", 0.001), ("std", 0.001)])
+def test_a_changed_number_is_found(column, change):
+    cells = published.table(4)
+    cells.loc[7, column] += change
+    assert len(differences(cells, ledger_cells(4))) == 1
+
+
+def test_a_missing_cell_is_found():
+    assert len(differences(published.table(2).iloc[1:], ledger_cells(2))) == 1
+
+
+def test_every_row_of_table_4_has_its_models_in_the_same_order():
+    assert list(dict.fromkeys(published.table(4).label)) == list(TABLE_4)
+
+
+def test_table_2_is_table_4_with_fewer_digits():
+    both = published.table(2).merge(published.table(4), on=["label", "column"], suffixes=("", "_4"))
+    assert len(both) == len(published.table(2)) == 18
+    assert (both["mean"] - both["mean_4"]).abs().max() < 0.00051
+    assert (both["std"] - both["std_4"]).abs().max() < 0.00051
+
+
+def test_columns_are_targets_of_our_runs():
+    assert set(published.COLUMNS) < set(TARGETS)
+    assert list(published.table(2).column[:3]) == list(published.COLUMNS)
+
+
+def test_results_of_others_name_their_source():
+    cells = published.others()
+    assert set(cells.column) == set(published.COLUMNS) and cells.notna().all().all()
+    assert (cells.source.str.len() > 0).all()
+
+
+def test_another_table_is_refused():
+    with pytest.raises(ValueError, match="number must be one of"):
+        published.table(3)
+
+
+def test_a_table_can_be_changed_without_changing_the_next():
+    changed = published.table(2)
+    changed.loc[0, "mean"] = 0.0
+    assert not pd.DataFrame.equals(changed, published.table(2))
