@@ -63,11 +63,11 @@ def set_rng_state(device: torch.device, states: list[torch.Tensor]) -> None:
 def determinism_notes(device: torch.device) -> Iterator[list[str]]:
     """A list that is filled, while the block runs, with what makes its numbers on ``device`` differ from time to time.
 
-    On the CPU it stays empty. On a GPU torch takes its deterministic algorithms inside the block, and each operation that
-    has none is noted once.
+    On the CPU it stays empty. On an accelerator torch takes its deterministic algorithms inside the block, and each
+    operation that has none is noted once.
     """
     notes: list[str] = []
-    if device.type != "cuda":
+    if device.type == "cpu":
         yield notes
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts

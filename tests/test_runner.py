@@ -346,6 +346,27 @@ def test_what_is_not_deterministic_is_recorded(tmp_path, monkeypatch):
     assert records.provenance("bits", tmp_path)["runs"]["deterministic"] == runs[0]["deterministic"]
 
 
+def test_operations_without_a_deterministic_form_are_noted_once_each():
+    other = torch.device("meta")  # stands for any accelerator; put_ has no deterministic form on the CPU either
+    with device.determinism_notes(other) as notes:
+        for _ in range(3):
+            torch.zeros(3).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))
+    assert len(notes) == 1 and "put_" in notes[0]
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_run_leaves_no_setting_to_the_next(tmp_path):
+    def function(value, flush):
+        if flush:
+            torch.set_flush_denormal(True)
+            torch.set_num_threads(2)
+        return {"tiny": float(torch.tensor(1e-310, dtype=torch.float64) * value)}
+
+    threads = torch.get_num_threads()
+    frame = sweep("toy", function, [{"value": 1.0, "flush": True}, {"value": 1.0, "flush": False}], tmp_path)
+    assert list(frame.tiny) == [0.0, 1e-310] and torch.get_num_threads() == threads
+
+
 @pytest.mark.skipif(device.default_device().type == "cpu", reason="needs an accelerator")
 def test_an_accelerator_names_operations_without_a_deterministic_form():
     place = device.default_device()

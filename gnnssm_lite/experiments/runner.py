@@ -288,15 +288,22 @@ def _seeded(config: dict, device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if number is not None and number != before:
-        torch.set_num_threads(number)
+def _settings(threads: int | None) -> Iterator[None]:
+    """Compute with this number of threads. What a run sets for its process is put back, so that none depends on others."""
+    before, flushed = torch.get_num_threads(), _flushes_denormals()
+    if threads is not None and threads != before:
+        torch.set_num_threads(threads)
     try:
         yield
     finally:
         if torch.get_num_threads() != before:
             torch.set_num_threads(before)
+        if _flushes_denormals() != flushed:
+            torch.set_flush_denormal(flushed)
+
+
+def _flushes_denormals() -> bool:
+    return float(torch.tensor(1e-310, dtype=torch.float64) * 1.0) == 0.0
 
 
 def _record(job: _Job) -> dict:
@@ -306,7 +313,7 @@ def _record(job: _Job) -> dict:
     checkpoint = job.path.with_suffix(".checkpoint")
     extra = {"checkpoint": checkpoint} if "checkpoint" in inspect.signature(job.function).parameters else {}
     resumed = bool(extra) and checkpoint.exists()
-    with _threads(job.threads), _seeded(job.config, device), determinism_notes(device) as notes:
+    with _settings(job.threads), _seeded(job.config, device), determinism_notes(device) as notes:
         threads, start = torch.get_num_threads(), time.perf_counter()
         result, history = _split(job.function(**job.config, **extra))
         seconds = round(time.perf_counter() - start, 3)
