@@ -126,10 +126,14 @@ def target(tmp_path_factory):
     sys.path.remove(str(folder))
 
 
+def environment(target, folder):
+    path = os.pathsep.join(filter(None, [str(target), os.environ.get("PYTHONPATH")]))
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path, "LOG": str(folder / "log")}
+
+
 def start(target, folder, command):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(target), "LOG": str(folder / "log")}
-    return subprocess.Popen([sys.executable, str(target / "sweep_target.py"), command, str(folder)], env=environment,
-                            stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, str(target / "sweep_target.py"), command, str(folder)],
+                            env=environment(target, folder), stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +275,6 @@ def test_a_cluster_completes_when_a_worker_is_killed_in_the_middle(target, tmp_p
     distributed = pytest.importorskip("distributed")
     import sweep_target
 
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(target), "LOG": str(tmp_path / "log")}
     file = tmp_path / "scheduler.json"
     common = ["--scheduler-file", str(file), "--no-dashboard"]
     commands = [["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", *common]] + [
@@ -279,7 +282,8 @@ def test_a_cluster_completes_when_a_worker_is_killed_in_the_middle(target, tmp_p
          str(tmp_path), *common]] * 2
     with contextlib.ExitStack() as stack:
         for command in commands:
-            process = subprocess.Popen([sys.executable, "-m", *command], env=environment, stderr=subprocess.DEVNULL)
+            process = subprocess.Popen([sys.executable, "-m", *command], env=environment(target, tmp_path),
+                                       stderr=subprocess.DEVNULL)
             stack.callback(process.wait)
             stack.callback(process.kill)
         wait_for(file.exists)
