@@ -164,7 +164,7 @@ def regime_map(table: pd.DataFrame, xlabel: str, ylabel: str, value_label: str, 
 
 def lines(data: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str, logy: bool = False, logx: bool = False,
           errorbar: object = "sd", order: Sequence[str] | None = None, reference: Mapping[str, float] | None = None,
-          axis: Axes | None = None, title: str = "") -> Figure:
+          axis: Axes | None = None, title: str = "", spread: str = "band") -> Figure:
     """One line for each value of ``hue``: the mean, and a band of one standard deviation where there are several runs.
 
     On a logarithmic axis both are taken of the logarithms (geometric mean).
@@ -172,6 +172,7 @@ def lines(data: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str
     Args:
         data: tidy data. x, y, hue: its columns. xlabel, ylabel: with units. order: of the legend.
         reference: horizontal dashed lines, name -> height.
+        spread: how to draw ``errorbar``, as a ``"band"`` or as ``"bars"`` at each point.
     """
     figure, axis = (axis.figure, axis) if axis is not None else subplots()
     order = list(order or dict.fromkeys(data[hue]))
@@ -180,7 +181,7 @@ def lines(data: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str
     if logx:
         axis.set_xscale("log")
     sns.lineplot(data, x=x, y=y, hue=hue, style=hue, hue_order=order, style_order=order, errorbar=errorbar, ax=axis,
-                 palette=PALETTE[:len(order)], markers=False)
+                 err_style=spread, palette=PALETTE[:len(order)], markers=False)
     for name, height in (reference or {}).items():
         axis.axhline(height, color="0.3", linestyle=":", label=name)
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)

@@ -53,6 +53,7 @@ PICTURES = {
     "regime map": lambda: plotting.regime_map(pd.DataFrame(np.eye(3)), "depth", "scale", "log energy"),
     "lines": lambda: plotting.lines(frame(), "depth", "norm", "model", "depth (layers)", "norm", logy=True,
                                     reference={"one": 1.0}),
+    "lines with bars": lambda: plotting.lines(frame(), "depth", "norm", "model", "depth (layers)", "norm", spread="bars"),
     "densities": lambda: plotting.densities({"sample": np.linspace(0, 1, 50), "lanczos": DENSITY},
                                             {"sample": (np.linspace(0, 1, 9), np.ones(9))}),
     "histogram": lambda: plotting.histogram({"a": torch.linspace(0, 1, 50), "b": np.ones(9)}, np.linspace(0, 1, 6), "x",
