@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--jobs", type=int, help="number of local processes for the runs of a sweep (default 1)")
     run.add_argument("--scheduler", metavar="ADDRESS", help="dask scheduler for the runs of a sweep, such as tcp://host:8786")
     run.add_argument("--quick", action="store_true", help="a reduced form that ends soon; recorded only with --out")
+    run.add_argument("--finished", action="store_true", help="record the runs of a sweep that have ended; run nothing")
     run.add_argument("--out", help="folder to write to (default: book/results of the checkout)")
     return parser
 
@@ -102,7 +103,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _run_one(name: str, chosen: dict, device: object, options: argparse.Namespace) -> None:
     start = time.perf_counter()
-    with runner.collect_runs() as runs:
+    with runner.collect_runs() as runs, runner.finished_only() if options.finished else contextlib.nullcontext():
         frame = experiments.run(name, **chosen)
     synchronize(device)
     seconds = time.perf_counter() - start
@@ -121,6 +122,8 @@ def _chosen(name: str, options: argparse.Namespace, device: str) -> dict:
     asked = {"device": options.device and device, "seeds": options.seeds, "jobs": options.jobs,
              "executor": options.scheduler}
     asked = {key: value for key, value in asked.items() if value is not None}
+    if options.finished and "jobs" not in takes:
+        raise ValueError(f"--finished is for experiments that are sweeps; {name} is not one")
     for key in asked:
         if key not in takes:
             known = ", ".join(flag for parameter, flag in FLAGS.items() if parameter in takes)

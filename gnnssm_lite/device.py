@@ -95,6 +95,7 @@ def flush_denormals() -> None:
     """Let this process count numbers below 1.2e-38 as zero, for experiments whose signals vanish.
 
     A CPU computes with such numbers up to a hundred times more slowly, and no result here depends on them. The setting
-    stays for the process; it does nothing where the processor has no such mode.
+    stays for the process, except that a sweep puts it back after each run; it does nothing where the processor has no
+    such mode.
     """
     torch.set_flush_denormal(True)

@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import copy
+import io
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch_geometric.data import Data
 from tqdm.auto import tqdm
 
 from .checks import check_int
+from .datasets.cache import write_atomic
 from .datasets.transfer import TransferTask
 from .device import fork_rng, get_rng_state, set_rng_state
 from .graphs import operator
@@ -139,10 +140,9 @@ def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, config
           state: dict) -> None:
     content = {"config": asdict(config), "model": model.state_dict(), "optimizer": optimizer.state_dict(),
                "rng": get_rng_state(device), "state": state}
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(handle, "wb") as file:
-        torch.save(content, file)
-    os.replace(name, path)
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomic(path, buffer.getvalue())
 
 
 def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainingConfig,

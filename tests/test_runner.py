@@ -707,3 +707,29 @@ def test_no_thread_or_warning_filter_is_left_behind(tmp_path):
     threads, filters = threading.active_count(), list(warnings.filters)
     sweep("double", double, grid(value=[1]), tmp_path)
     assert threading.active_count() == threads and filters == list(warnings.filters)
+
+
+def test_finished_records_what_has_ended_and_runs_nothing(tmp_path, monkeypatch, capsys):
+    """--finished on half of a sweep: the half is recorded with its provenance, the rest stays to be run."""
+    from gnnssm_lite.experiments import transfer
+    monkeypatch.setenv("GNNSSM_CACHE", str(tmp_path / "cache"))
+    half = {"models": ("GCN",), "sizes": (6,), "seeds": (0,), "lrs": (0.003,), "hidden": 8, "epochs": 3}
+    transfer.ring_transfer_accuracy(**half)
+    monkeypatch.setattr(transfer, "QUICK", {"ring_transfer_accuracy": half | {"models": ("GCN", "k-hop GCN")}})
+    monkeypatch.setattr(transfer, "ring_transfer_run", lambda **config: pytest.fail("a run was started"))
+    arguments = ["run", "ring_transfer_accuracy", "--quick", "--finished", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    frame = records.results("ring_transfer_accuracy", tmp_path)
+    assert list(frame.model) == ["GCN"] and records.provenance("ring_transfer_accuracy", tmp_path)["runs"]["number"] == 1
+    assert main(["run", "lemma_3_1", "--finished"]) == 2
+    assert "--finished is for experiments that are sweeps" in capsys.readouterr().err
+
+
+def test_outside_the_block_a_sweep_runs_what_is_missing(tmp_path):
+    with runner.finished_only():
+        assert len(runner.sweep("later", add, [{"a": 1, "b": 2}], tmp_path)) == 0
+    assert runner.sweep("later", add, [{"a": 1, "b": 2}], tmp_path)["sum"].item() == 3
+
+
+def add(a, b):
+    return {"sum": a + b}

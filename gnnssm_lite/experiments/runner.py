@@ -55,6 +55,7 @@ FULL_BYTES = 65536  # a disk with less than this left is full
 _ONE_RUN = threading.Lock()
 # set while somebody only asks how far a sweep is
 _counting: contextvars.ContextVar[bool] = contextvars.ContextVar("_counting", default=False)
+_finished_only: contextvars.ContextVar[bool] = contextvars.ContextVar("_finished_only", default=False)
 _collected: contextvars.ContextVar[list[dict] | None] = contextvars.ContextVar("_collected", default=None)
 
 
@@ -552,6 +553,8 @@ def sweep(name: str, function: Callable[..., dict], grid: Iterable[dict], folder
     if _counting.get():
         raise _Counted(sum(job.path.is_file() for job in plan), len(plan))
     todo = _unfinished(plan)
+    if _finished_only.get():
+        plan, todo = [job for job in plan if job not in todo], []
     if todo:
         if jobs > 1 and executor is None:
             _check_picklable(function)
@@ -593,6 +596,16 @@ def collect_runs() -> Iterator[list[dict]]:
         yield _collected.get()
     finally:
         _collected.reset(token)
+
+
+@contextlib.contextmanager
+def finished_only() -> Iterator[None]:
+    """Inside the block a sweep runs nothing and returns the runs that have ended, however few."""
+    token = _finished_only.set(True)
+    try:
+        yield
+    finally:
+        _finished_only.reset(token)
 
 
 def finished_of_total(experiment: Callable[[], object]) -> tuple[int, int]:

@@ -21,6 +21,11 @@ EVERY = 8  # every how many-th draw is an equality case
 
 # ---------------------------------------------------------------- random draws
 
+# reduced options of each experiment, for a quick look
+QUICK = {"theorem_5_1": {"seeds": tuple(range(4))}, "proposition_9_a": {"seeds": tuple(range(4))},
+         "sensitivity_distance": {"seeds": (0,), "dim": 4}}
+
+
 def random_graph(rng: np.random.Generator) -> tuple[str, Tensor, int]:
     """One of eight families, of random size: ``(name, edge_index, num_nodes)``, at most 31 nodes."""
     def sized(low: int, high: int) -> int:
