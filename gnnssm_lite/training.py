@@ -264,7 +264,8 @@ def train_transfer(model: nn.Module, task: TransferTask, config: TrainingConfig,
     inputs: the result says whether a signal can be learnt across the graph, not how it generalises.
 
     Args:
-        model: ``model(x, *graph) -> (b, n, classes)`` with ``graph_arguments`` (:class:`~gnnssm_lite.models.Network`).
+        model: ``model(x, *graph) -> (b, n, classes)`` with ``graph_arguments``
+            (:class:`~gnnssm_lite.models.networks.Network`).
         task: on the model's device (:func:`gnnssm_lite.datasets.ring_transfer`).
         config, checkpoint, progress: as :func:`fit`; an epoch is one step.
 

@@ -238,7 +238,7 @@ def released_columns(path: str | Path) -> pd.DataFrame:
         path: the file ``pna_dataset_25-35.pkl``, or the ``data.tar.gz`` that holds it.
 
     Returns:
-        a row for each pair of a column and a label: ``level`` (``"node"`` or ``"graph"``), ``column``, ``label`` and
+        a row for each pair of a column and a label, with ``level`` (``"node"`` or ``"graph"``), ``column``, ``label`` and
         ``difference``, the largest absolute difference over all splits.
 
     Raises:

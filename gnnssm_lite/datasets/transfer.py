@@ -39,7 +39,8 @@ class TransferTask:
         name: which family the graph is from.
         edge_index: ``(2, E)``, both directions of every edge, no self-loops.
         num_nodes: ``n``.
-        source, target: the node that holds the class and the node that must tell it.
+        source: the node that holds the class.
+        target: the node that must tell it.
         distance: hops between them; with fewer layers, one hop each, no network can solve the task.
         x: ``(samples, n, num_classes)`` float32.
         y: ``(samples,)`` int64 in ``0 .. num_classes - 1``.

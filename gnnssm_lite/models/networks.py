@@ -46,7 +46,7 @@ class Network(nn.Module):
 
     @property
     def operator(self) -> str:
-        """The operator that the layers ask for: a kind of :func:`gnnssm_lite.graphs.operator`, or ``"shells"``."""
+        """The operator that the layers ask for, a kind of :func:`gnnssm_lite.graphs.operator` or ``"shells"``."""
         return self.layers[0].operator if len(self.layers) else "normalized"
 
     @property
