@@ -58,9 +58,9 @@ def table(number: int) -> pd.DataFrame:
         number: 2 (the ablation) or 4 (all models). Table 2 prints the same runs with one digit fewer.
 
     Returns:
-        a row for each cell, in the order of the paper: ``row`` (the model, with what a line that begins with "+" adds
-        to), ``column`` (``"diameter"``, ``"sssp"`` or ``"eccentricity"``, the paper's names), ``mean``, ``std`` (over
-        the paper's four runs; NaN where none is printed) and ``label`` (the key of
+        a row for each cell, in the order of the paper, with ``row`` (the model, with what a line that begins with "+"
+        adds to), ``column`` (``"diameter"``, ``"sssp"`` or ``"eccentricity"``, the paper's names), ``mean``, ``std``
+        (over the paper's four runs; NaN where none is printed) and ``label`` (the key of
         ``experiments.graph_properties.TABLE_4`` whose models stand for the row).
 
     Raises:
@@ -79,7 +79,7 @@ def others() -> pd.DataFrame:
     r"""Results on the same benchmark from elsewhere, on labels that are not normalised: :math:`\log_{10}` of the error.
 
     Returns:
-        a row for each cell: ``row``, ``column`` (the names that the source gives), ``mean`` and ``source``.
+        a row for each cell, with ``row``, ``column`` (the names that the source gives), ``mean`` and ``source``.
 
     Source:
         Blayney et al. (2025), the follow-up by two of the paper's authors.
