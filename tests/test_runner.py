@@ -733,3 +733,19 @@ def test_outside_the_block_a_sweep_runs_what_is_missing(tmp_path):
 
 def add(a, b):
     return {"sum": a + b}
+
+
+def test_the_option_with_the_lowest_mean_score_is_chosen_in_each_group():
+    frame = pd.DataFrame({"model": list("aaaabb"), "seed": [0, 1, 0, 1, 0, 0], "lr": [1, 1, 2, 2, 1, 2],
+                          "loss": [0.0, 4.0, 1.0, 1.5, 3.0, 9.0]}, index=[5, 4, 3, 2, 1, 0])
+    marked = runner.chosen(frame, ["model"], "lr", "loss")  # a: means 2 and 1.25, though lr 1 has the single best run
+    assert list(marked) == [False, False, True, True, True, False] and list(marked.index) == list(frame.index)
+    with pytest.raises(ValueError, match=r"frame must have the columns \['error'\]"):
+        runner.chosen(frame, ["model"], "lr", "error")
+
+
+@pytest.mark.parametrize("name, of, score", [("ring_transfer_accuracy", ["model", "num_nodes"], "loss"),
+                                             ("cora_depth", ["model", "depth"], "best_validation_loss")])
+def test_the_records_mark_what_the_score_chooses(name, of, score):
+    frame = experiments.results(name)
+    assert (runner.chosen(frame, of, "lr", score) == frame.chosen).all()

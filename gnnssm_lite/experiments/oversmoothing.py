@@ -10,7 +10,7 @@ import pandas as pd
 from .. import datasets, graphs
 from ..models import build
 from ..training import TrainingConfig, train_node_classifier
-from .runner import sweep
+from .runner import chosen, sweep
 
 # label -> (registry name, options of the layers)
 DEPTH_MODELS: dict[str, tuple[str, dict]] = {
@@ -56,7 +56,5 @@ def cora_depth(models: Sequence[str] = tuple(DEPTH_MODELS), depths: Sequence[int
              "patience": patience, "device": device}
             for seed in seeds for depth in depths for model in models for lr in lrs]
     frame = sweep("cora_depth", cora_depth_run, grid, progress=progress, jobs=jobs, executor=executor)
-    mean = frame.groupby(["model", "depth", "lr"]).best_validation_loss.mean().reset_index()
-    best = mean.loc[mean.groupby(["model", "depth"]).best_validation_loss.idxmin()].set_index(["model", "depth"]).lr
-    frame["chosen"] = [best[model, depth] == lr for model, depth, lr in zip(frame.model, frame.depth, frame.lr, strict=True)]
+    frame["chosen"] = chosen(frame, ["model", "depth"], "lr", "best_validation_loss")
     return frame

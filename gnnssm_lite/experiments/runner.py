@@ -669,3 +669,26 @@ def histories(name: str, grid: Iterable[dict] | None = None, folder: str | os.Pa
 def missing(name: str, grid: Iterable[dict], folder: str | os.PathLike | None = None) -> list[dict]:
     """The configurations of ``grid`` that have no record yet."""
     return [config for config in _check_grid(grid) if _read(run_path(name, config, folder)) is None]
+
+
+def chosen(frame: pd.DataFrame, of: list[str], option: str, score: str) -> pd.Series:
+    """Which runs count when an option is chosen by a score: for each group ``of``, the option with the lowest mean score.
+
+    Args:
+        frame: a row a run.
+        of: columns that make a group, such as model and depth; the mean is over all else, seeds above all.
+        option: the column that is chosen, such as the learning rate.
+        score: lower is better. It must not come from test data.
+
+    Returns:
+        True for the runs of the chosen option, on the index of ``frame``.
+
+    Raises:
+        ValueError: a column that ``frame`` does not have.
+    """
+    missing_columns = [column for column in (*of, option, score) if column not in frame]
+    if missing_columns:
+        raise ValueError(f"frame must have the columns {missing_columns}; it has {list(frame)}")
+    mean = frame.groupby([*of, option], as_index=False)[score].mean()
+    best = mean.loc[mean.groupby(of)[score].idxmin(), [*of, option]].rename(columns={option: "_best"})
+    return pd.Series((frame.merge(best, on=of, how="left")["_best"] == frame[option].to_numpy()).to_numpy(), frame.index)

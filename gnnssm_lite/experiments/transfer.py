@@ -10,7 +10,7 @@ from ..datasets import ring_transfer
 from ..device import flush_denormals
 from ..models import build
 from ..training import TrainingConfig, train_transfer
-from .runner import sweep
+from .runner import chosen, sweep
 
 EIGS = (0.5, 0.75, 0.9, 1.0)
 # reduced options of each experiment, for a quick look
@@ -63,7 +63,5 @@ def ring_transfer_accuracy(models: Sequence[str] = tuple(TRANSFER_MODELS),
              "patience": patience, "device": device}
             for seed in seeds for size in sizes for model in models for lr in lrs]
     frame = sweep("ring_transfer", ring_transfer_run, grid, progress=progress, jobs=jobs, executor=executor)
-    mean = frame.groupby(["model", "num_nodes", "lr"]).loss.mean().reset_index()
-    best = mean.loc[mean.groupby(["model", "num_nodes"]).loss.idxmin()].set_index(["model", "num_nodes"]).lr
-    frame["chosen"] = [best[run.model, run.num_nodes] == run.lr for run in frame.itertuples()]
+    frame["chosen"] = chosen(frame, ["model", "num_nodes"], "lr", "loss")
     return frame
