@@ -43,7 +43,7 @@ def _spectra(models: Sequence[str], seeds: Sequence[int], hidden: int, num_layer
                 for k, layer in enumerate(model.layers, start=1):
                     # many steps: norms near 30 beside values near zero need resolution
                     density = jacobian.spectral_density(layer, h, S, num_probes=2, num_steps=200, seed=seed)
-                    # Cora has many components and so many singular values near the largest: four digits of it are what can be had
+                    # Cora has many components, hence a cluster of values near the largest: four digits can be had
                     norm = jacobian.spectral_norm(layer, h, S, tol=1e-4)
                     yield {"model": name, "seed": seed, "stage": stage, "layer": k}, density, norm
                     h = layer(h, S).detach()
