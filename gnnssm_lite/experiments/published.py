@@ -55,7 +55,7 @@ def table(number: int) -> pd.DataFrame:
     r"""The paper's table 2 or 4: :math:`\log_{10}` of the test mean squared error, lower is better, as printed.
 
     Args:
-        number: 2 (the ablation) or 4 (all models). Table 2 prints the same runs with one digit fewer.
+        number: 2 (the ablation) or 4 (all models). The first prints the same runs with one digit fewer.
 
     Returns:
         a row for each cell, in the order of the paper, with ``row`` (the model, with what a line that begins with "+"

@@ -540,7 +540,7 @@ def sweep(name: str, function: Callable[..., dict], grid: Iterable[dict], folder
             ``distributed.Client(...).get_executor()``. It is not shut down. Runs compute with one thread.
 
     Returns:
-        a row a run, in the order of the grid: configuration, results and ``seconds``.
+        a DataFrame with a row for each run and the order of the grid; columns are configuration, results and ``seconds``.
 
     Raises:
         TypeError, ValueError: the grid is not one, names parameters that ``function`` does not take, or repeats itself.
