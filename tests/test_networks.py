@@ -4,7 +4,17 @@ import torch
 from torch import nn
 
 from gnnssm_lite import graphs
-from gnnssm_lite.models import GCN, GNNSSM, batch_shell_operators, build, kGCN, names, shell_operators, state_matrix
+from gnnssm_lite.models import (
+    GCN,
+    GNNSSM,
+    batch_shell_operators,
+    build,
+    kGCN,
+    names,
+    options_of,
+    shell_operators,
+    state_matrix,
+)
 from gnnssm_lite.models.networks import pool
 
 FLOAT64 = torch.float64
@@ -203,3 +213,21 @@ def test_bad_networks_are_refused():
     with pytest.raises(ValueError, match="num_layers must be at least 0"):
         build("GCN", 3, 2, 4, -1)
     assert isinstance(build("GCN", 3, 2, 4, 1, readout="mlp").readout, nn.Sequential)
+
+
+def test_options_are_those_that_build_takes_with_their_defaults():
+    assert options_of("GCN-SSM") == {"activation": "relu", "bias": False, "eig": 1.0, "kind": "orthogonal",
+                                     "input_kind": "uniform"}
+    assert "hop" not in options_of("kGCN") and options_of("DRewGCN-delay")["nu"] == 1
+    for name in names():
+        plain, told = build(name, 3, 2, 4, 2), build(name, 3, 2, 4, 2, **options_of(name))
+        assert all(torch.equal(a, b) for a, b in zip(plain.state_dict().values(), told.state_dict().values(), strict=True))
+
+
+def test_an_unknown_option_is_named_with_the_nearest_known_one():
+    with pytest.raises(TypeError, match=r"options of 'GCN-SSM' must be one of .*it was 'eigs'; did you mean 'eig'"):
+        build("GCN-SSM", 3, 2, 4, 2, eigs=0.9)
+    with pytest.raises(TypeError, match="it was 'hop'"):
+        build("kGCN", 3, 2, 4, 2, hop=2)
+    with pytest.raises(ValueError, match="did you mean 'ADGN'"):
+        options_of("A-DGN")

@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -109,25 +110,42 @@ class Residual(nn.Module):
 
 
 # ---------------------------------------------------------------- the registry
-# A factory makes the layers of a network: factory(dim, depth, generator, **options) -> list of layers.
+# A factory makes the layers of a network: factory(dim, depth, generator, **options) -> list of layers. Its attribute
+# ``layer`` names the class that takes those options it does not use itself.
 
 Factory = Callable[..., list[nn.Module]]
+SET_BY_DEPTH = {"hop", "layer", "steps"}  # parameters of layers that a factory sets, no options
+
+
+def _of(layer: type[nn.Module]) -> Callable[[Factory], Factory]:
+    def mark(factory: Factory) -> Factory:
+        factory.layer = layer
+        return factory
+    return mark
 
 
 def _each(layer: type[nn.Module]) -> Factory:
     """``depth`` layers ``layer(d, d)``."""
-    return lambda dim, depth, generator, **options: [layer(dim, dim, **options) for _ in range(depth)]
+    @_of(layer)
+    def layers(dim: int, depth: int, generator: torch.Generator, **options: object) -> list[nn.Module]:
+        return [layer(dim, dim, **options) for _ in range(depth)]
+    return layers
 
 
 def _residual(layer: type[nn.Module]) -> Factory:
-    return lambda dim, depth, generator, **options: [Residual(layer(dim, dim, **options)) for _ in range(depth)]
+    @_of(layer)
+    def layers(dim: int, depth: int, generator: torch.Generator, **options: object) -> list[nn.Module]:
+        return [Residual(layer(dim, dim, **options)) for _ in range(depth)]
+    return layers
 
 
+@_of(kGCN)
 def _khop(dim: int, depth: int, generator: torch.Generator, **options: object) -> list[nn.Module]:
     return [kGCN(dim, dim, hop=k, **options) for k in range(1, depth + 1)]
 
 
 def _ssm(couplings: Factory) -> Factory:
+    @_of(couplings.layer)
     def layers(dim: int, depth: int, generator: torch.Generator, eig: float = 1.0, kind: str = "orthogonal",
                input_kind: str = "uniform", **options: object) -> list[nn.Module]:
         # Λ and B are drawn once and shared by all layers (section 3.3 of the paper).
@@ -139,6 +157,7 @@ def _ssm(couplings: Factory) -> Factory:
 
 def _steps(layer: type[nn.Module]) -> Factory:
     """Time steps of one system: the same layer ``depth`` times (``shared``, as the models' papers do), or one each."""
+    @_of(layer)
     def layers(dim: int, depth: int, generator: torch.Generator, shared: bool = True,
                **options: object) -> list[nn.Module]:
         return [layer(dim, **options)] * depth if shared else [layer(dim, **options) for _ in range(depth)]
@@ -147,18 +166,24 @@ def _steps(layer: type[nn.Module]) -> Factory:
 
 def _deep(layer: type[nn.Module]) -> Factory:
     """``depth`` layers ``layer(d)`` with weights of their own."""
-    return lambda dim, depth, generator, **options: [layer(dim, **options) for _ in range(depth)]
+    @_of(layer)
+    def layers(dim: int, depth: int, generator: torch.Generator, **options: object) -> list[nn.Module]:
+        return [layer(dim, **options) for _ in range(depth)]
+    return layers
 
 
+@_of(GCNII)
 def _gcnii(dim: int, depth: int, generator: torch.Generator, **options: object) -> list[nn.Module]:
     return [GCNII(dim, layer=k, **options) for k in range(1, depth + 1)]
 
 
+@_of(DGC)
 def _dgc(dim: int, depth: int, generator: torch.Generator, **options: object) -> list[nn.Module]:
     return [DGC(dim, steps=max(depth, 1), **options)] * depth
 
 
 def _drew(nu: int | None) -> Factory:
+    @_of(DRewGCN)
     def layers(dim: int, depth: int, generator: torch.Generator, nu: int | None = nu, **options: object) -> list[nn.Module]:
         return [DRewGCN(dim, depth, nu=nu, **options)] if depth else []  # one module, so that delays share one history
     return layers
@@ -168,8 +193,7 @@ REGISTRY: dict[str, Factory] = {
     "GCN": _each(GCN), "GAT": _each(GAT), "GraphSAGE": _each(GraphSAGE), "GIN": _each(GIN), "GatedGCN": _each(GatedGCN),
     "GCN-residual": _residual(GCN), "GAT-residual": _residual(GAT), "GCNII": _gcnii,
     "DGC": _dgc, "GRAND": _steps(GRAND), "GraphCON": _steps(GraphCON), "ADGN": _steps(ADGN), "SWAN": _steps(SWAN),
-    "PHDGN": _steps(PHDGN), "DRewGCN": _drew(None), "DRewGCN-delay": _drew(1), "kGCN": _khop,
-    "GPS": _deep(GPS),
+    "PHDGN": _steps(PHDGN), "DRewGCN": _drew(None), "DRewGCN-delay": _drew(1), "kGCN": _khop, "GPS": _deep(GPS),
     "GCN-SSM": _ssm(_each(GCN)), "GAT-SSM": _ssm(_each(GAT)), "kGCN-SSM": _ssm(_khop),
 }
 
@@ -177,6 +201,31 @@ REGISTRY: dict[str, Factory] = {
 def names() -> list[str]:
     """The names that :func:`build` knows."""
     return sorted(REGISTRY)
+
+
+def options_of(name: str) -> dict[str, object]:
+    """The options that :func:`build` takes for a name, with their defaults.
+
+    Raises:
+        ValueError: an unknown name, with the nearest known one.
+
+    Example:
+        >>> options_of("GCN-SSM")
+        {'activation': 'relu', 'bias': False, 'eig': 1.0, 'kind': 'orthogonal', 'input_kind': 'uniform'}
+    """
+    factory = REGISTRY[_known("name", name, REGISTRY, ValueError)]
+    takers = (inspect.signature(factory), inspect.signature(factory.layer))
+    return {key: parameter.default for taker in reversed(takers) for key, parameter in taker.parameters.items()
+            if parameter.default is not parameter.empty and key not in SET_BY_DEPTH}
+
+
+def _known(argument: str, name: str, known: Iterable[str], error: type[Exception]) -> str:
+    """``name`` if it is known; else an error with the nearest known one."""
+    if name in known:
+        return name
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.3)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise error(f"{argument} must be one of {sorted(known)}; it was {name!r}{hint}")
 
 
 def build(name: str, in_dim: int, out_dim: int, hidden_dim: int, num_layers: int, level: str = "node",
@@ -196,12 +245,11 @@ def build(name: str, in_dim: int, out_dim: int, hidden_dim: int, num_layers: int
 
     Raises:
         ValueError: an unknown name, with the nearest known one; an unknown level or readout; sizes out of range.
-        TypeError: an option that the layer does not take.
+        TypeError: an option that the layer does not take, with the nearest that it does (:func:`options_of`).
     """
-    if name not in REGISTRY:
-        near = difflib.get_close_matches(str(name), REGISTRY, n=1, cutoff=0.3)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"name must be one of {names()}; it was {name!r}{hint}")
+    known = options_of(name)
+    for option in options:
+        _known(f"the options of {name!r}", option, known, TypeError)
     check_choice("level", level, LEVELS)
     check_choice("readout", readout, READOUTS)
     depth = check_int("num_layers", num_layers, 0)
