@@ -7,7 +7,8 @@ from .recurrence import GNNSSM, haar_orthogonal, recurrent_step, state_matrix
 from .transformer import GPS
 
 __all__ = [
-    "ADGN", "DGC", "DRewGCN", "DelayGCN", "GAT", "GCN", "GCNII", "GIN", "GNNSSM", "GPS", "GRAND", "GatedGCN", "GraphCON",
-    "GraphLayer", "GraphSAGE", "Network", "PHDGN", "Residual", "SWAN", "batch_shell_operators", "build", "companion_matrix",
-    "delay_state_space", "haar_orthogonal", "kGCN", "names", "options_of", "recurrent_step", "shell_operators", "state_matrix",
+    "ADGN", "DGC", "DRewGCN", "DelayGCN", "GAT", "GCN", "GCNII", "GIN", "GNNSSM", "GPS", "GRAND", "GatedGCN",
+    "GraphCON", "GraphLayer", "GraphSAGE", "Network", "PHDGN", "Residual", "SWAN", "batch_shell_operators", "build",
+    "companion_matrix", "delay_state_space", "haar_orthogonal", "kGCN", "names", "options_of", "recurrent_step",
+    "shell_operators", "state_matrix",
 ]
