@@ -19,7 +19,7 @@ from ..jacobian import eigenvalues
 from ..models import DelayGCN, DRewGCN, Network, batch_shell_operators, build
 from ..spectra import edge_of_chaos_distance
 from ..training import Batch, TrainingConfig, mean_squared_error, train_regression
-from .runner import histories, sweep
+from .runner import grid, histories, sweep
 
 TARGETS = LABELS
 # reduced options of each experiment, for a quick look
@@ -175,10 +175,9 @@ def graph_properties(models: Sequence[str] = ABLATION, targets: Sequence[str] = 
         a row a run: model, target, seed, ``test_mse`` (label units squared), ``maximum`` (of the training labels, so that
         the error on normalised labels is ``test_mse / maximum**2``), best_epoch, parameters, ...
     """
-    grid = [{"model": model, "target": target, "seed": seed, "width": width, "layers": layers, "lr": lr, "epochs": epochs,
-             "patience": patience, "normalised": normalised, "data_seed": data_seed, "device": device}
-            for seed in seeds for model in models for target in targets]
-    return sweep("graph_properties", graph_properties_run, grid, progress=progress, jobs=jobs, executor=executor)
+    runs = grid(seed=seeds, model=models, target=targets, width=[width], layers=[layers], lr=[lr], epochs=[epochs],
+                patience=[patience], normalised=[normalised], data_seed=[data_seed], device=[device])
+    return sweep("graph_properties", graph_properties_run, runs, progress=progress, jobs=jobs, executor=executor)
 
 
 def loader_score(runs: pd.DataFrame) -> pd.Series:
@@ -231,10 +230,8 @@ def adgn_gamma(gammas: Sequence[float] = (-1.0, -0.5, 0.0, 0.5, 1.0), targets: S
         a row for every recorded epoch of every run: gamma, target, seed, epoch, ``edge_distance``, ``validation`` (on
         labels divided by their training maximum), ``test_mse`` (of the run, label units squared).
     """
-    axes = {"every": every, "width": width, "layers": layers, "lr": lr, "epochs": epochs, "patience": patience,
-            "data_seed": data_seed, "device": device}
-    runs = [{"gamma": gamma, "target": target, "seed": seed} | axes
-            for seed in seeds for target in targets for gamma in gammas]
+    runs = grid(seed=seeds, target=targets, gamma=gammas, every=[every], width=[width], layers=[layers], lr=[lr],
+                epochs=[epochs], patience=[patience], data_seed=[data_seed], device=[device])
     done = sweep("adgn_gamma", adgn_gamma_run, runs, progress=progress, jobs=jobs, executor=executor)
     epochs_of = histories("adgn_gamma", runs)
     return epochs_of.merge(done[["gamma", "target", "seed", "test_mse", "maximum"]], on=["gamma", "target", "seed"])

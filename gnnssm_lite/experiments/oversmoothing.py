@@ -10,7 +10,7 @@ import pandas as pd
 from .. import datasets, graphs
 from ..models import build
 from ..training import TrainingConfig, train_node_classifier
-from .runner import chosen, sweep
+from .runner import chosen, grid, sweep
 
 # label -> (registry name, options of the layers)
 DEPTH_MODELS: dict[str, tuple[str, dict]] = {
@@ -52,9 +52,8 @@ def cora_depth(models: Sequence[str] = tuple(DEPTH_MODELS), depths: Sequence[int
     Returns:
         a row a run, see :func:`cora_depth_run`; a rerun continues where an interrupted one stopped.
     """
-    grid = [{"model": model, "depth": depth, "seed": seed, "hidden": hidden, "lr": lr, "epochs": epochs,
-             "patience": patience, "device": device}
-            for seed in seeds for depth in depths for model in models for lr in lrs]
-    frame = sweep("cora_depth", cora_depth_run, grid, progress=progress, jobs=jobs, executor=executor)
+    runs = grid(seed=seeds, depth=depths, model=models, lr=lrs, hidden=[hidden], epochs=[epochs], patience=[patience],
+                device=[device])
+    frame = sweep("cora_depth", cora_depth_run, runs, progress=progress, jobs=jobs, executor=executor)
     frame["chosen"] = chosen(frame, ["model", "depth"], "lr", "best_validation_loss")
     return frame

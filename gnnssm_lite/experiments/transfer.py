@@ -10,7 +10,7 @@ from ..datasets import ring_transfer
 from ..device import flush_denormals
 from ..models import build
 from ..training import TrainingConfig, train_transfer
-from .runner import chosen, sweep
+from .runner import chosen, grid, sweep
 
 EIGS = (0.5, 0.75, 0.9, 1.0)
 # reduced options of each experiment, for a quick look
@@ -59,9 +59,8 @@ def ring_transfer_accuracy(models: Sequence[str] = tuple(TRANSFER_MODELS),
     Returns:
         a row a run: model, num_nodes, seed, lr, accuracy, loss (0.01 ends a run), epochs (steps), distance.
     """
-    grid = [{"model": model, "num_nodes": size, "seed": seed, "lr": lr, "hidden": hidden, "epochs": epochs,
-             "patience": patience, "device": device}
-            for seed in seeds for size in sizes for model in models for lr in lrs]
-    frame = sweep("ring_transfer", ring_transfer_run, grid, progress=progress, jobs=jobs, executor=executor)
+    runs = grid(seed=seeds, num_nodes=sizes, model=models, lr=lrs, hidden=[hidden], epochs=[epochs], patience=[patience],
+                device=[device])
+    frame = sweep("ring_transfer", ring_transfer_run, runs, progress=progress, jobs=jobs, executor=executor)
     frame["chosen"] = chosen(frame, ["model", "num_nodes"], "lr", "loss")
     return frame
