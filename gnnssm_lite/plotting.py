@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -162,6 +163,9 @@ def regime_map(table: pd.DataFrame, xlabel: str, ylabel: str, value_label: str, 
 
 # ---------------------------------------------------------------- curves
 
+REFERENCE_DASHES = (":", "--", "-.", (0, (8, 3)))
+
+
 def lines(data: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str, logy: bool = False, logx: bool = False,
           errorbar: object = "sd", order: Sequence[str] | None = None, reference: Mapping[str, float] | None = None,
           axis: Axes | None = None, title: str = "", spread: str = "band") -> Figure:
@@ -171,7 +175,7 @@ def lines(data: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str
 
     Args:
         data: tidy data. x, y, hue: its columns. xlabel, ylabel: with units. order: of the legend.
-        reference: horizontal dashed lines, name -> height.
+        reference: horizontal grey lines, name -> height, each dashed in its own way.
         spread: how to draw ``errorbar``, as a ``"band"`` or as ``"bars"`` at each point.
     """
     figure, axis = (axis.figure, axis) if axis is not None else subplots()
@@ -182,8 +186,8 @@ def lines(data: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str
         axis.set_xscale("log")
     sns.lineplot(data, x=x, y=y, hue=hue, style=hue, hue_order=order, style_order=order, errorbar=errorbar, ax=axis,
                  err_style=spread, palette=PALETTE[:len(order)], markers=False)
-    for name, height in (reference or {}).items():
-        axis.axhline(height, color="0.3", linestyle=":", label=name)
+    for (name, height), dashes in zip((reference or {}).items(), itertools.cycle(REFERENCE_DASHES), strict=False):
+        axis.axhline(height, color="0.3", linestyle=dashes, label=name)
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
     axis.legend()
     return figure

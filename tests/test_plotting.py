@@ -183,3 +183,10 @@ def test_spectral_density_of_a_layer_can_be_drawn():
     S = graphs.normalized_adjacency(graphs.grid(4, 4), 16, dtype=torch.float64)
     density = jacobian.spectral_density(GCN(4, 4, "tanh").double(), torch.randn(16, 4, dtype=torch.float64), S)
     assert plotting.show(plotting.densities({"GCN": density}), "3.A", "caption", "alt").data
+
+
+def test_two_reference_lines_can_be_told_apart():
+    data = pd.DataFrame({"x": [0, 1], "y": [1.0, 2.0], "model": "GCN"})
+    axis = plotting.lines(data, "x", "y", "model", "x", "y", reference={"low": 0.5, "high": 1.5}).axes[0]
+    low, high = (line for line in axis.lines if line.get_label() in ("low", "high"))
+    assert low.get_linestyle() != high.get_linestyle() and low.get_ydata()[0] == 0.5
