@@ -480,7 +480,9 @@ def _shell(layer: kGCN, shells: Operator) -> Tensor:
         raise TypeError(f"S must be a list of operators, one a distance, for kGCN; it was {type(shells).__name__}")
     k = min(layer.hop, len(shells)) - 1
     S = _magnitude(shells[k])
-    return S if layer.hop <= len(shells) else torch.eye(len(S), dtype=S.dtype, device=S.device)
+    if layer.hop <= len(shells):
+        return S
+    return torch.eye(len(S), dtype=S.dtype, device=S.device) if layer.shell == "normalized" else torch.zeros_like(S)
 
 
 def _matrix(W: Tensor) -> Tensor:

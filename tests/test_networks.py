@@ -27,7 +27,7 @@ def batched(model):
     if model.operator != "shells":
         return (graphs.batch_operator(model.operator, A),)
     distance = torch.stack([graphs.shortest_path_lengths(edges, 8) for edges in GRAPHS])
-    return (batch_shell_operators(distance, model.hops, FLOAT64),)
+    return (batch_shell_operators(distance, model.hops, FLOAT64, model.shell),)
 
 
 @pytest.mark.parametrize("kind", ["normalized", "mean", "adjacency"])
@@ -49,6 +49,49 @@ def test_shell_operators_of_a_batch_are_those_of_its_graphs_and_the_identity_bey
             assert torch.allclose(together[k][i], expected, atol=1e-15)
     apart = torch.full((3, 3), -1.0).fill_diagonal_(0)  # no two nodes connected
     assert all(torch.equal(S, torch.eye(3)) for S in batch_shell_operators(apart, 2))
+    assert all(torch.equal(S, torch.zeros(3, 3)) for S in batch_shell_operators(apart, 2, kind="adjacency"))
+
+
+@pytest.mark.parametrize("kind", ["adjacency", "mean"])
+def test_shells_of_other_kinds_sum_and_average_over_what_is_at_their_distance(kind):
+    edges = GRAPHS[2]
+    distance = graphs.shortest_path_lengths(edges, 8)
+    alone = shell_operators(edges, 8, 7, dtype=FLOAT64, complete=True, kind=kind)
+    for k, (S, T) in enumerate(zip(alone, batch_shell_operators(distance, 7, FLOAT64, kind), strict=True), start=1):
+        A = (distance == k).double()
+        expected = A if kind == "adjacency" else A / A.sum(1, keepdim=True).clamp(min=1)
+        assert torch.equal(S, T) and torch.allclose(S, expected, atol=1e-15)
+    with pytest.raises(ValueError, match="kind must be one of"):
+        shell_operators(edges, 8, 2, kind="laplacian")
+
+
+@pytest.mark.parametrize("name", ["kGCN", "kGCN-SSM"])
+@pytest.mark.parametrize("shell", ["adjacency", "mean"])
+def test_networks_ask_for_the_shells_of_their_layers(name, shell):
+    """A graph gives the same output alone, in a batch and by Eq. (21) written out, beyond its diameter too."""
+    options = {"eig": 0.5, "kind": "identity", "input_kind": "identity"} if "SSM" in name else {}
+    model = build(name, 3, 2, 6, 5, readout="mlp", seed=1, activation="tanh", shell=shell, **options).double()
+    x = torch.randn(len(GRAPHS), 8, 3, dtype=FLOAT64, generator=torch.Generator().manual_seed(0))
+    together = model(x, *batched(model))
+    for i, edges in enumerate(GRAPHS):
+        distance, h = graphs.shortest_path_lengths(edges, 8), model.encoder(x[i])
+        for k, layer in enumerate(model.layers, start=1):
+            A = (distance == k).double()
+            S = A if shell == "adjacency" else A / A.sum(1, keepdim=True).clamp(min=1)
+            h = (0.5 * h if options else 0) + torch.tanh(S @ h @ getattr(layer, "coupling", layer).weight)
+        for layout in ("dense", "sparse"):
+            alone = model(x[i], *model.graph_arguments(edges, 8, layout, FLOAT64))
+            assert torch.allclose(alone, together[i], atol=1e-12) and torch.allclose(alone, model.readout(h), atol=1e-12)
+    assert model.shell == shell and build("GCN", 3, 2, 6, 5).shell == "normalized"
+    with pytest.raises(ValueError, match="shell must be one of"):
+        build(name, 3, 2, 6, 5, shell="sum")
+
+
+@pytest.mark.parametrize(("shell", "expected"), [("normalized", 1.0), ("adjacency", 0.0), ("mean", 0.0)])
+def test_beyond_the_last_shell_only_self_loops_remain(shell, expected):
+    h, layer = torch.randn(4, 3), kGCN(3, 3, None, hop=3, shell=shell)
+    shells = shell_operators(graphs.path(4), 4, 2, kind=shell)
+    assert torch.equal(layer(h, shells), expected * (h @ layer.weight))
 
 
 @pytest.mark.parametrize("level", ["node", "graph"])

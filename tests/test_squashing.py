@@ -538,12 +538,22 @@ def test_shells_bring_far_nodes_into_the_topology_term():
     assert walk_bound(far, shells).topology_term[7, 0] == 0
 
 
-def test_beyond_the_last_shell_a_layer_sees_the_node_itself():
-    shells, h = shell_operators(graphs.complete(4), 4, 3, dtype=F64), features(4, 2)
-    layers = [kGCN(2, 2, None, hop=k).double() for k in (1, 2, 3)]
+@pytest.mark.parametrize(("shell", "seen"), [("normalized", 1.0), ("adjacency", 0.0)])
+def test_beyond_the_last_shell_a_layer_sees_the_node_itself_or_with_plain_sums_nothing(shell, seen):
+    shells, h = shell_operators(graphs.complete(4), 4, 3, dtype=F64, kind=shell), features(4, 2)
+    layers = [kGCN(2, 2, None, hop=k, shell=shell).double() for k in (1, 2, 3)]
     assert len(shells) == 1
-    assert (sensitivities(layers, h, shells, norm="spectral") <= walk_bound(layers, shells).values * ROUNDING).all()
-    assert torch.equal(walk_bound(layers, shells).topology_term, shells[0])
+    found = sensitivities(layers, h, shells, norm="spectral")
+    assert (found <= walk_bound(layers, shells).values * ROUNDING).all() and bool(found.any()) == bool(seen)
+    assert torch.equal(walk_bound(layers, shells).topology_term, seen * shells[0])
+
+
+@pytest.mark.parametrize("shell", ["adjacency", "mean"])
+def test_bounds_hold_for_the_plain_sums_of_eq_21(shell):
+    shells, h = shell_operators(BARBELL, 10, 3, dtype=F64, kind=shell), features(10, 2)
+    layers = [GNNSSM(kGCN(2, 2, "tanh", hop=k, shell=shell).double(), state_matrix(2, dtype=F64)) for k in (1, 2, 3)]
+    found = sensitivities(layers, h, shells, norm="spectral")
+    assert (found <= walk_bound(layers, shells, "spectral").values * ROUNDING).all() and found[0, 9] > 0
 
 
 def test_a_residual_connection_is_a_state_matrix_of_one():

@@ -141,9 +141,10 @@ def operators(layers: Sequence[nn.Module], edge_index: Tensor, num_nodes: int, d
     """What the layers take beside features: ``Â``, or the shell operators."""
     if layers[0].operator != "shells":
         return graphs.operator(layers[0].operator, edge_index, num_nodes, dtype=DTYPE).to(device)
-    shells = shell_operators(edge_index, num_nodes, len(layers), dtype=DTYPE)
+    kind = getattr(layers[0], "shell", "normalized")
+    shells = shell_operators(edge_index, num_nodes, len(layers), dtype=DTYPE, kind=kind)
     # A graph without edges has no shells at all; one empty shell stands for them.
-    empty = graphs.normalized_adjacency(edge_index, num_nodes, dtype=DTYPE)
+    empty = graphs.operator(kind, edge_index, num_nodes, dtype=DTYPE)
     return [S.to(device) for S in shells or [empty]]
 
 

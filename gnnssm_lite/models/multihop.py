@@ -6,6 +6,7 @@ linear, one multiplication by a block companion matrix (:func:`delay_state_space
 """
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -13,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_choice, check_edge_index, check_features, check_int
-from ..graphs import batch_operator, khop_shells, normalized_adjacency, to_dense
+from ..graphs import OPERATORS, batch_operator, khop_shells, normalized_adjacency, to_dense
 from .convolutions import Activation, GraphLayer, is_linear
 
 
 def shell_operators(edge_index: Tensor, num_nodes: int, max_hops: int, layout: str = "dense",
                     dtype: torch.dtype = torch.float32, complete: bool = False,
-                    self_loops: bool = True) -> list[Tensor]:
-    r"""One normalised operator for each distance ``k = 1 .. max_hops``.
+                    self_loops: bool = True, kind: str = "normalized") -> list[Tensor]:
+    r"""One operator for each distance ``k = 1 .. max_hops``, normalised unless ``kind`` says otherwise.
 
     .. math:: S_k = \tilde D_k^{-1/2} (A_k + I) \tilde D_k^{-1/2}, \qquad (A_k)_{uv} = 1 \text{ if } d(u, v) = k
 
@@ -30,36 +31,41 @@ def shell_operators(edge_index: Tensor, num_nodes: int, max_hops: int, layout: s
     Args:
         edge_index, num_nodes: an undirected graph. max_hops: the largest ``k``.
         layout, dtype: as :func:`gnnssm_lite.graphs.normalized_adjacency`.
-        complete: go on to ``max_hops``, with ``S_k = I`` (self-loops alone) beyond the diameter. Networks do, so that a
-            graph gives the same output alone and among graphs of larger diameter.
-        self_loops: as in the formula; without, ``S_k = D_k^{-1/2} A_k D_k^{-1/2}``, Eq. (21) to the letter.
+        complete: go on to ``max_hops``, with ``S_k = I`` (self-loops alone; zero for other kinds) beyond the diameter.
+            Networks do, so that a graph gives the same output alone and among graphs of larger diameter.
+        self_loops: as in the formula; without, ``S_k = D_k^{-1/2} A_k D_k^{-1/2}``. Other kinds have none.
+        kind: ``"normalized"`` as above; ``"adjacency"``: ``S_k = A_k``, a plain sum over the nodes at distance ``k``, Eq.
+            (21) to the letter; ``"mean"``: ``D_k^{-1} A_k``.
 
     Raises:
-        TypeError, ValueError: as :func:`gnnssm_lite.graphs.khop_shells`.
+        TypeError, ValueError: as :func:`gnnssm_lite.graphs.khop_shells`; an unknown kind.
 
     Source: the graph convolution of DRew-GCN, Gutteridge et al. (2023).
     """
+    check_choice("kind", kind, tuple(OPERATORS))
     check_edge_index(edge_index, num_nodes)
     proper = edge_index[:, edge_index[0] != edge_index[1]]
     shells = khop_shells(proper, num_nodes, max_hops)
-    return [normalized_adjacency(shell, num_nodes, layout, dtype, self_loops=self_loops)
-            for shell in shells if complete or shell.numel()]
+    make = functools.partial(normalized_adjacency, self_loops=self_loops) if kind == "normalized" else OPERATORS[kind]
+    return [make(shell, num_nodes, layout, dtype) for shell in shells if complete or shell.numel()]
 
 
-def batch_shell_operators(distance: Tensor, max_hops: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+def batch_shell_operators(distance: Tensor, max_hops: int, dtype: torch.dtype = torch.float32,
+                          kind: str = "normalized") -> list[Tensor]:
     """:func:`shell_operators` of many graphs of one size at once, from their hop distances.
 
-    A graph without any pair at distance ``k`` has ``S_k = I`` there; all ``max_hops`` operators are returned.
+    A graph without any pair at distance ``k`` has ``S_k = I`` there (zero for kinds other than ``"normalized"``); all
+    ``max_hops`` operators are returned.
 
     Args:
         distance: ``(..., n, n)`` hop distances; unreachable pairs hold anything that is no distance (-1, inf).
-        max_hops, dtype: as :func:`shell_operators`.
+        max_hops, dtype, kind: as :func:`shell_operators`.
 
     Shapes:
         returns ``max_hops`` tensors ``(..., n, n)``.
     """
     hops = range(1, check_int("max_hops", max_hops, 1) + 1)
-    return [batch_operator("normalized", (distance == k).to(dtype)) for k in hops]
+    return [batch_operator(kind, (distance == k).to(dtype)) for k in hops]
 
 
 class kGCN(GraphLayer):  # noqa: N801 - the model's name in the paper
@@ -69,7 +75,8 @@ class kGCN(GraphLayer):  # noqa: N801 - the model's name in the paper
         H' = \sigma(S_k X W), \qquad S_k = \tilde D_k^{-1/2} (A_k + I) \tilde D_k^{-1/2}, \qquad
         X = H \text{ or } H^{(0)}
 
-    Layer ``k`` of a network takes ``hop=k``, so that ``K`` layers look at ``K`` distances once each. As the coupling of a
+    With ``shell="adjacency"``, ``S_k = A_k``: the plain sum of Eq. (21). Layer ``k`` of a network takes ``hop=k``, so that
+    ``K`` layers look at ``K`` distances once each. As the coupling of a
     :class:`~gnnssm_lite.models.recurrence.GNNSSM` it is the paper's kGCN-SSM.
 
     Args:
@@ -78,11 +85,13 @@ class kGCN(GraphLayer):  # noqa: N801 - the model's name in the paper
         source: ``"state"``: neighbours send what they hold now (``X = H``); ``"input"``: what they held at the start
             (``X = H^{(0)}``). The paper's Eq. (21) leaves both readings open; the public code of the follow-up gLSTM sends
             the state, recurrent distance filtering (Ding et al., 2024) the input.
+        shell: which operators the layer is to be given, a ``kind`` of :func:`shell_operators`; networks ask for it. Eq.
+            (21) sums, the public code of DRew and of gLSTM normalises.
 
     Shapes:
         ``h``: ``(..., n, d)``; ``shells``: the operators ``S_1, S_2, ...`` (:func:`shell_operators`), each
         ``(..., n, n)``; ``h0``: ``(..., n, d)``, needed for ``source="input"`` only; returns ``(..., n, d')``. Beyond the
-        last shell no node has anybody at distance ``k``: there ``S_k = I``.
+        last shell no node has anybody at distance ``k``: there ``S_k = I``, or zero without self-loops.
 
     Raises:
         TypeError, ValueError: numbers out of range, an unknown source, shells that do not fit ``h``, a missing ``h0``.
@@ -93,9 +102,10 @@ class kGCN(GraphLayer):  # noqa: N801 - the model's name in the paper
     operator = "shells"
 
     def __init__(self, in_dim: int, out_dim: int, activation: str | Activation | None = "relu", hop: int = 1,
-                 source: str = "state") -> None:
+                 source: str = "state", shell: str = "normalized") -> None:
         super().__init__(in_dim, out_dim, activation)
         self.hop, self.source = check_int("hop", hop, 1), check_choice("source", source, ("state", "input"))
+        self.shell = check_choice("shell", shell, tuple(OPERATORS))
         self.weight = nn.Parameter(torch.empty(in_dim, out_dim))
         nn.init.xavier_uniform_(self.weight)
 
@@ -115,10 +125,12 @@ class kGCN(GraphLayer):  # noqa: N801 - the model's name in the paper
             raise ValueError(f"h0 must have the shape of h, {tuple(h.shape)}, when source = 'input'; "
                              f"it was {None if h0 is None else tuple(h0.shape)}")
         z = (h0 if self.needs_initial else h) @ self.weight
-        return self.activation(shells[self.hop - 1] @ z if self.hop <= len(shells) else z)
+        if self.hop <= len(shells):
+            return self.activation(shells[self.hop - 1] @ z)
+        return self.activation(z if self.shell == "normalized" else torch.zeros_like(z))
 
     def extra_repr(self) -> str:
-        return f"{self.in_dim}, {self.out_dim}, hop={self.hop}, source={self.source!r}"
+        return f"{self.in_dim}, {self.out_dim}, hop={self.hop}, source={self.source!r}, shell={self.shell!r}"
 
 
 class DelayGCN(GraphLayer):

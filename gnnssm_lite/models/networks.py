@@ -55,11 +55,16 @@ class Network(nn.Module):
         """The farthest shell that a layer reads; 1 where layers take a single operator."""
         return max((getattr(layer, "hops", 1) for layer in self.layers), default=1)
 
+    @property
+    def shell(self) -> str:
+        """The kind of the shells that the layers ask for (:func:`~gnnssm_lite.models.multihop.shell_operators`)."""
+        return getattr(self.layers[0], "shell", "normalized") if len(self.layers) else "normalized"
+
     def graph_arguments(self, edge_index: Tensor, num_nodes: int, layout: str = "dense",
                         dtype: torch.dtype = torch.float32) -> tuple:
         """What to call the network with after ``x``: ``(S,)``, or ``(shells,)`` for layers that read shells."""
         if self.operator == "shells":
-            return (shell_operators(edge_index, num_nodes, self.hops, layout, dtype, complete=True),)
+            return (shell_operators(edge_index, num_nodes, self.hops, layout, dtype, complete=True, kind=self.shell),)
         return (operator(self.operator, edge_index, num_nodes, layout, dtype),)
 
     def encode(self, x: Tensor) -> Tensor:
@@ -104,6 +109,7 @@ class Residual(nn.Module):
         super().__init__()
         self.layer, self.operator = layer, getattr(layer, "operator", "normalized")
         self.hops, self.needs_initial = getattr(layer, "hops", 1), getattr(layer, "needs_initial", False)
+        self.shell = getattr(layer, "shell", "normalized")
 
     def forward(self, h: Tensor, *graph: Tensor) -> Tensor:
         return h + self.layer(h, *graph)

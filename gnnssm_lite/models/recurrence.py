@@ -60,6 +60,11 @@ class GNNSSM(nn.Module):
         return getattr(self.coupling, "hops", 1)
 
     @property
+    def shell(self) -> str:
+        """The kind of shells that the coupling asks for."""
+        return getattr(self.coupling, "shell", "normalized")
+
+    @property
     def needs_initial(self) -> bool:
         """Whether the coupling takes the initial features as a last argument."""
         return getattr(self.coupling, "needs_initial", False)
