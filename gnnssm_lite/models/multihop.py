@@ -34,8 +34,8 @@ def shell_operators(edge_index: Tensor, num_nodes: int, max_hops: int, layout: s
         complete: go on to ``max_hops``, with ``S_k = I`` (self-loops alone; zero for other kinds) beyond the diameter.
             Networks do, so that a graph gives the same output alone and among graphs of larger diameter.
         self_loops: as in the formula; without, ``S_k = D_k^{-1/2} A_k D_k^{-1/2}``. Other kinds have none.
-        kind: ``"normalized"`` as above; ``"adjacency"``: ``S_k = A_k``, a plain sum over the nodes at distance ``k``, Eq.
-            (21) to the letter; ``"mean"``: ``D_k^{-1} A_k``.
+        kind: ``"normalized"`` as above; ``"adjacency"``: ``S_k = A_k``, the plain sum over the nodes at distance ``k``
+            of Eq. (21); ``"mean"``: ``D_k^{-1} A_k``.
 
     Raises:
         TypeError, ValueError: as :func:`gnnssm_lite.graphs.khop_shells`; an unknown kind.
@@ -75,8 +75,8 @@ class kGCN(GraphLayer):  # noqa: N801 - the model's name in the paper
         H' = \sigma(S_k X W), \qquad S_k = \tilde D_k^{-1/2} (A_k + I) \tilde D_k^{-1/2}, \qquad
         X = H \text{ or } H^{(0)}
 
-    With ``shell="adjacency"``, ``S_k = A_k``: the plain sum of Eq. (21). Layer ``k`` of a network takes ``hop=k``, so that
-    ``K`` layers look at ``K`` distances once each. As the coupling of a
+    With ``shell="adjacency"``, ``S_k = A_k``: the plain sum of Eq. (21), with σ around it. Layer ``k`` of a network takes
+    ``hop=k``, so that ``K`` layers look at ``K`` distances once each. As the coupling of a
     :class:`~gnnssm_lite.models.recurrence.GNNSSM` it is the paper's kGCN-SSM.
 
     Args:
