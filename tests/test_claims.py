@@ -173,3 +173,40 @@ def test_fill_takes_the_value_from_the_file(root):
     claim = entry(result_query=ONE_ROW, ours=0.5)
     ledger.fill(claim, root)
     assert claim["ours"] == 0.8124
+
+
+@pytest.fixture
+def ruled(root):
+    """A claim about a result file that gives the verdict itself, with one row for each state of things."""
+    path = root / "book" / "results" / "ruled.csv"
+    path.write_text("cell,score,tolerance,verdict,note\nmet,0.6,0.02,holds,Within.\nmissed,0.9,0.02,differs,Outside.\nempty,,0.02,open,\n")
+    path.with_suffix(".json").write_text("{}")
+    return lambda cell, **changes: entry(result="ruled.csv", result_query={"column": "score", "where": {"cell": cell}}, **changes)
+
+
+@pytest.mark.parametrize("cell, ours, status, note", [
+    ("met", 0.6, "holds", "Within."), ("missed", 0.9, "differs", "Outside."), ("empty", None, "open", None)])
+def test_fill_takes_the_verdict_of_a_file_that_rules(root, ruled, cell, ours, status, note):
+    claim = ruled(cell, ours=0.1, status="differs", note="Typed.", tolerance=0.5)
+    ledger.fill(claim, root)
+    assert (claim["ours"], claim["status"], claim["note"], claim["tolerance"]) == (ours, status, note, 0.02)
+    assert ledger.problems(entry(**claim), {3, 5}, root) == []
+
+
+@pytest.mark.parametrize("cell, typed, words", [
+    ("missed", {"ours": 0.9, "status": "holds", "note": "Outside."}, "status is 'holds', but ruled.csv says 'differs'"),
+    ("met", {"note": "Typed."}, "note is 'Typed.', but ruled.csv says 'Within.'"),
+    ("empty", {"ours": None, "status": "holds", "note": None}, "status is 'holds', but ruled.csv says 'open'"),
+    ("empty", {"ours": 0.6, "status": "open"}, "ours is 0.6")])
+def test_checker_refuses_a_verdict_that_is_not_that_of_the_file(root, ruled, cell, typed, words):
+    found = ledger.problems(ruled(cell, **typed), {3, 5}, root)
+    assert any(words in problem for problem in found), found
+
+
+@pytest.mark.parametrize("number", [2, 4])
+def test_every_cell_of_the_published_tables_is_judged_by_the_recorded_comparison(number):
+    cells = [claim for claim in CLAIMS.values() if claim["id"].startswith(f"table-{number}-")]
+    assert {c["result"] for c in cells} == {"published_tables.csv"} and len(cells) == {2: 18, 4: 51}[number]
+    wheres = [c["result_query"]["where"] for c in cells]
+    assert all(w["table"] == number and f"{w['row']}, {w['column']}" == c["label"].replace("SSSP", "sssp")
+               for w, c in zip(wheres, cells, strict=True))

@@ -132,6 +132,21 @@ def computed_value(entry: dict, root: Path = ROOT):
     return query(root / "book" / "results" / entry["result"], **spec)
 
 
+def ruled_fields(entry: dict, root: Path = ROOT) -> dict:
+    """``status``, ``note`` and ``tolerance`` of an entry whose result file has a column ``verdict``, else nothing.
+
+    There an experiment has given the verdict by a rule that it states, and the ledger repeats it.
+    """
+    path = root / "book" / "results" / entry["result"]
+    with path.open(newline="", encoding="utf-8") as file:
+        if "verdict" not in (csv.DictReader(file).fieldnames or ()):
+            return {}
+    where = entry["result_query"].get("where")
+    columns = {"status": "verdict", "note": "note", "tolerance": "tolerance"}
+    found = {key: rounded(query(path, column, where)) for key, column in columns.items()}
+    return {key: None if value == "" else value for key, value in found.items()}
+
+
 def rounded(value):
     """``value`` to the number of digits that the ledger keeps."""
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
@@ -186,14 +201,16 @@ def _value_problems(entry: dict, root: Path) -> list[str]:
         value = computed_value(entry, root)
     except ValueError as error:
         return [str(error)]
+    ruled = [f"{key} is {entry.get(key)!r}, but {name} says {value!r}"
+             for key, value in ruled_fields(entry, root).items() if value != entry.get(key)]
     if ours is None:
-        return [f"ours is missing; {name} says {value!r}"]
+        return ruled + ([f"ours is missing; {name} says {value!r}"] if value != "" else [])
     if _is_number(ours) and _is_number(value):
         close = math.isclose(ours, value, rel_tol=0.51 * 10 ** (1 - DIGITS))
         close = close and abs(ours - value) <= entry.get("tolerance", math.inf)
     else:
         close = ours == value
-    return [] if close else [f"ours is {ours!r}, but {name} says {value!r}"]
+    return ruled + ([] if close else [f"ours is {ours!r}, but {name} says {value!r}"])
 
 
 def _verdict_problems(entry: dict) -> list[str]:
@@ -254,9 +271,11 @@ def header(text: str) -> str:
 
 
 def fill(entry: dict, root: Path = ROOT) -> None:
-    """Set ``ours`` to what the result file says."""
+    """Set ``ours`` to what the result file says, and what else it has to say (:func:`ruled_fields`)."""
     if entry.get("result") is not None:
-        entry["ours"] = rounded(computed_value(entry, root))
+        ours = rounded(computed_value(entry, root))
+        entry["ours"] = None if ours == "" else ours
+        entry.update(ruled_fields(entry, root))
 
 
 def main(args: list[str]) -> int:
