@@ -28,7 +28,7 @@ def runs_of_rows(runs: pd.DataFrame) -> pd.DataFrame:
             are, and of other depths than ten, are left out.
 
     Returns:
-        the runs kept, with ``row`` (a key of ``TABLE_4``), ``option`` (model and width) and ``score``: log10 of the test
+        The runs kept, with ``row`` (a key of ``TABLE_4``), ``option`` (model and width) and ``score``: log10 of the test
         error on raw labels, averaged as the public evaluation does.
     """
     runs = runs[runs.normalised.astype(bool) & (runs.layers == 10)]
