@@ -6,7 +6,7 @@ from torch import nn
 from torch_geometric import nn as pyg
 
 from gnnssm_lite import graphs
-from gnnssm_lite.models import GAT, GCN, GIN, GatedGCN, GraphSAGE
+from gnnssm_lite.models import GAT, GCN, GIN, GatedGCN, GraphSAGE, build
 
 FLOAT64 = torch.float64
 NAMES = ("gcn", "gat", "gat_heads", "sage", "gin", "gated")
@@ -282,3 +282,18 @@ def test_bias_is_optional_and_off_by_default():
 def test_gin_trains_epsilon_only_when_asked():
     assert not GIN(3, 2).epsilon.requires_grad
     assert GIN(3, 2, train_epsilon=True).epsilon.requires_grad
+
+
+@pytest.mark.parametrize("kind", sorted(graphs.OPERATORS))
+def test_a_graph_convolution_is_given_the_operator_that_it_asks_for(kind):
+    """Alone, inside GNN-SSM and in a network; with sums H' = σ(A H W)."""
+    edge_index, n = graphs.erdos_renyi(9, 0.4, 1), 9
+    h = torch.randn(n, 3, dtype=FLOAT64)
+    for name, options in (("GCN", {}), ("GCN-SSM", {"eig": 0.0, "kind": "identity", "input_kind": "identity"})):
+        model = build(name, 3, 2, 4, 1, activation="tanh", operator=kind, seed=1, **options).double()
+        S, = model.graph_arguments(edge_index, n, dtype=FLOAT64)
+        assert torch.equal(S, graphs.operator(kind, edge_index, n, dtype=FLOAT64))
+        weight = getattr(model.layers[0], "coupling", model.layers[0]).weight
+        assert torch.allclose(model(h, S), model.readout(torch.tanh(S @ model.encoder(h) @ weight)), atol=1e-14)
+    with pytest.raises(ValueError, match="operator must be one of"):
+        GCN(3, 3, operator="sum")

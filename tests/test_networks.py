@@ -259,8 +259,8 @@ def test_bad_networks_are_refused():
 
 
 def test_options_are_those_that_build_takes_with_their_defaults():
-    assert options_of("GCN-SSM") == {"activation": "relu", "bias": False, "eig": 1.0, "kind": "orthogonal",
-                                     "input_kind": "uniform"}
+    assert options_of("GCN-SSM") == {"activation": "relu", "bias": False, "operator": "normalized", "eig": 1.0,
+                                     "kind": "orthogonal", "input_kind": "uniform"}
     assert "hop" not in options_of("kGCN") and options_of("DRewGCN-delay")["nu"] == 1
     for name in names():
         plain, told = build(name, 3, 2, 4, 2), build(name, 3, 2, 4, 2, **options_of(name))

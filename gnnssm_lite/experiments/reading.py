@@ -48,7 +48,7 @@ def scales() -> dict[str, str]:
     return {row: "raw" if mean > constant else "normalised" for row, mean in diameters.items()}
 
 
-def published_tables(runs: pd.DataFrame | None = None) -> pd.DataFrame:
+def published_tables(runs: pd.DataFrame | str = "graph_properties") -> pd.DataFrame:
     """Every printed cell of the paper's tables 2 and 4 beside our runs, with a verdict.
 
     A printed number is *met* by a label if our mean over seeds, on the scale of the row, is within 0.1 of it, or within
@@ -57,13 +57,13 @@ def published_tables(runs: pd.DataFrame | None = None) -> pd.DataFrame:
     one of the two has no runs.
 
     Args:
-        runs: of the graph-property benchmark; the recorded ones if ``None``.
+        runs: of the graph-property benchmark, or the name of their record.
 
     Returns:
         a row for each cell: ``table``, ``row``, ``column``, ``paper``, ``paper_std``, ``scale``, ``tolerance``, ``ours``,
         ``ours_std``, ``runs`` and ``model`` (as named), the same with ``shifted_``, ``verdict``, ``note``.
     """
-    runs = runs_of_rows(results("graph_properties") if runs is None else runs)
+    runs = runs_of_rows(results(runs) if isinstance(runs, str) else runs)
     ours = runs.assign(shift=2 * np.log10(runs.maximum)).groupby(["row", "target"]).agg(
         ours=("score", "mean"), std=("score", "std"), runs=("score", "size"), shift=("shift", "first"),
         model=("model", "first"))

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.utils import softmax as segment_softmax
 
-from ..checks import check_features, check_int
-from ..graphs import edges_of
+from ..checks import check_choice, check_features, check_int
+from ..graphs import OPERATORS, edges_of
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -104,16 +104,22 @@ class GCN(GraphLayer):
         in_dim, out_dim: feature widths ``d``, ``d'``.
         activation: σ; with ``σ(0) = 0`` and no bias the theory of chapter 5 applies.
         bias: add a bias after aggregation, as torch-geometric's ``GCNConv`` does.
+        operator: the ``S`` that the layer is to be given, a kind of :func:`gnnssm_lite.graphs.operator`; networks ask for
+            it. ``"normalized"`` is ``Â``; ``"adjacency"`` sums over the neighbours.
 
     Shapes:
         ``h``: ``(..., n, d)``; ``S``: ``(..., n, n)``, usually ``Â``; returns ``(..., n, d')``.
+
+    Raises:
+        ValueError: an unknown operator.
 
     Source: Kipf & Welling (2017).
     """
 
     def __init__(self, in_dim: int, out_dim: int, activation: str | Activation | None = "relu",
-                 bias: bool = False) -> None:
+                 bias: bool = False, operator: str = "normalized") -> None:
         super().__init__(in_dim, out_dim, activation)
+        self.operator = check_choice("operator", operator, tuple(OPERATORS))
         self.weight = nn.Parameter(torch.empty(in_dim, out_dim))
         self.bias = nn.Parameter(torch.zeros(out_dim)) if bias else None
         nn.init.xavier_uniform_(self.weight)

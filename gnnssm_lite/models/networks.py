@@ -217,7 +217,7 @@ def options_of(name: str) -> dict[str, object]:
 
     Example:
         >>> options_of("GCN-SSM")
-        {'activation': 'relu', 'bias': False, 'eig': 1.0, 'kind': 'orthogonal', 'input_kind': 'uniform'}
+        {'activation': 'relu', 'bias': False, 'operator': 'normalized', 'eig': 1.0, 'kind': 'orthogonal', ...}
     """
     factory = REGISTRY[_known("name", name, REGISTRY, ValueError)]
     takers = (inspect.signature(factory), inspect.signature(factory.layer))
