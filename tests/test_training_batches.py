@@ -164,6 +164,16 @@ def test_every_model_has_a_distance_to_the_edge_of_chaos(small_splits, model):
     assert 0 <= properties.edge_distance(net, properties.batches(net, "sssp", 1.0, 1234)["validation"]) < 10
 
 
+def test_networks_start_where_the_experiment_says(small_splits):
+    """Before any step, on the graphs that are looked at after training, and for the layers of the right readout."""
+    found = {level: properties.initial_edge_distance_run("GCN-SSM", level, 1, 8, 2, 1234, "cpu")["edge_distance"]
+             for level in ("node", "graph")}
+    for level, target in (("node", "laplacian"), ("graph", "diameter")):
+        net = properties.network("GCN-SSM", target, 8, 2, 1)
+        assert found[level] == properties.edge_distance(net, properties.batches(net, target, 1.0, 1234)["validation"])
+    assert found["node"] != found["graph"]
+
+
 def test_damping_moves_adgn_off_the_edge_of_chaos_and_its_run_says_so(small_splits):
     runs = {gamma: properties.adgn_gamma_run(gamma, "sssp", 0, 2, 8, 3, 0.003, 5, 5, 1234, "cpu") for gamma in (0.0, 1.0)}
     assert runs[1.0]["edge_distance_at_first"] > runs[0.0]["edge_distance_at_first"]
