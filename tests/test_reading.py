@@ -104,3 +104,12 @@ def test_no_scale_fits_all_rows():
     assert (recorded.scale == "raw").sum() == 12 and len(last) > 0
     for row in last.itertuples():
         assert abs(row.ours - row.paper) < 0.5 < 2 < abs(row.ours + shift - row.paper)
+
+
+def test_adgn_does_not_move_to_the_edge_of_chaos_whatever_its_damping():
+    """In the recorded runs the error falls for every γ, but without damping (γ ≤ 0) the distance grows."""
+    runs = experiments.results("adgn_gamma").sort_values("epoch").groupby(["gamma", "target", "seed"])
+    last, first = runs.last(), runs.first()
+    assert (last.validation < 0.6 * first.validation).all() and len(last) >= 20
+    undamped = last.index.get_level_values("gamma") <= 0
+    assert (last.edge_distance > last.edge_distance_at_first)[undamped].all() and undamped.sum() >= 12
