@@ -28,10 +28,10 @@ def runs_of_rows(runs: pd.DataFrame, options: dict[str, tuple[str, ...]] = AUDIT
     """The runs that stand for the rows of table 4: of each row's options the one with the lowest mean validation error.
 
     Args:
+        runs: as ``experiments.results("graph_properties")`` gives them; those on labels as they are, and of other depths
+            than ten, are left out.
         options: row -> the models that may stand for it; by default those of ``TABLE_4`` without sums over shells, which
             the public code does not have.
-        runs: as :func:`~gnnssm_lite.experiments.graph_properties.graph_properties` returns them; those on labels as they
-            are, and of other depths than ten, are left out.
 
     Returns:
         The runs kept, with ``row`` (a key of ``TABLE_4``), ``option`` (model and width) and ``score``: log10 of the test
@@ -67,7 +67,7 @@ def published_tables(runs: pd.DataFrame | str = "graph_properties") -> pd.DataFr
         runs: of the graph-property benchmark, or the name of their record.
 
     Returns:
-        a row for each cell: ``table``, ``row``, ``column``, ``paper``, ``paper_std``, ``scale``, ``tolerance``, ``ours``,
+        One row per cell, with ``table``, ``row``, ``column``, ``paper``, ``paper_std``, ``scale``, ``tolerance``, ``ours``,
         ``ours_std``, ``runs`` and ``model`` (as named), the same with ``shifted_``, ``verdict``, ``note``.
     """
     runs = runs_of_rows(results(runs) if isinstance(runs, str) else runs)
