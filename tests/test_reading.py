@@ -88,6 +88,13 @@ def test_a_cell_is_open_until_both_labels_have_runs():
     assert found.verdict == "holds" and "LX" not in found.note and (frame.verdict != "open").sum() == 2
 
 
+def test_a_run_that_two_records_share_counts_once():
+    runs = reading.recorded_runs()
+    assert not runs.duplicated(["model", "target", "seed", "normalised"]).any()
+    both = [experiments.results(name) for name in reading.RECORDS]
+    assert len(runs) < sum(map(len, both)) and all(set(part.model) <= set(runs.model) for part in both)
+
+
 def test_the_recorded_comparison_is_that_of_the_recorded_runs():
     recorded = experiments.results("published_tables")
     again = reading.published_tables()

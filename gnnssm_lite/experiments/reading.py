@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,11 +25,28 @@ WITHIN, AT_MOST = 0.1, 0.3
 WORDS = {"laplacian": "LX", "sssp": "SSSP", "eccentricity": "eccentricity", "diameter": "diameter"}
 
 
+RECORDS = ("graph_properties", "table_4")  # they share runs: table 4 has every model, table 2 more seeds of some
+
+
+def recorded_runs(names: Sequence[str] = RECORDS) -> pd.DataFrame:
+    """The recorded runs of the graph-property benchmark, each once.
+
+    Args:
+        names: of the records to read.
+
+    Returns:
+        One row per run, as ``experiments.results("graph_properties")`` gives them.
+    """
+    runs = pd.concat([results(name) for name in names], ignore_index=True)
+    setting = ["model", "target", "seed", "width", "layers", "lr", "normalised", "data_seed"]
+    return runs.drop_duplicates(setting, ignore_index=True)
+
+
 def runs_of_rows(runs: pd.DataFrame, options: dict[str, tuple[str, ...]] = AUDITED) -> pd.DataFrame:
     """The runs that stand for the rows of table 4: of each row's options the one with the lowest mean validation error.
 
     Args:
-        runs: as ``experiments.results("graph_properties")`` gives them; those on labels as they are, and of other depths
+        runs: as :func:`recorded_runs` gives them; those on labels as they are, and of other depths
             than ten, are left out.
         options: row -> the models that may stand for it; by default those of ``TABLE_4`` without sums over shells, which
             the public code does not have.
@@ -55,7 +73,7 @@ def scales() -> dict[str, str]:
     return {row: "raw" if mean > constant else "normalised" for row, mean in diameters.items()}
 
 
-def published_tables(runs: pd.DataFrame | str = "graph_properties") -> pd.DataFrame:
+def published_tables(runs: pd.DataFrame | Sequence[str] = RECORDS) -> pd.DataFrame:
     """Every printed cell of the paper's tables 2 and 4 beside our runs, with a verdict.
 
     A printed number is *met* by a label if our mean over seeds, on the scale of the row, is within two printed standard
@@ -64,13 +82,13 @@ def published_tables(runs: pd.DataFrame | str = "graph_properties") -> pd.DataFr
     whether the shifted reading meets it, and on how many seeds all this rests.
 
     Args:
-        runs: of the graph-property benchmark, or the name of their record.
+        runs: of the graph-property benchmark, or the names of their records.
 
     Returns:
         One row per cell, with ``table``, ``row``, ``column``, ``paper``, ``paper_std``, ``scale``, ``tolerance``, ``ours``,
         ``ours_std``, ``runs`` and ``model`` (as named), the same with ``shifted_``, ``verdict``, ``note``.
     """
-    runs = runs_of_rows(results(runs) if isinstance(runs, str) else runs)
+    runs = runs_of_rows(runs if isinstance(runs, pd.DataFrame) else recorded_runs(runs))
     ours = runs.assign(shift=2 * np.log10(runs.maximum)).groupby(["row", "target"]).agg(
         ours=("score", "mean"), std=("score", "std"), runs=("score", "size"), shift=("shift", "first"),
         model=("model", "first"))
