@@ -178,16 +178,21 @@ class GAT(GraphLayer):
         return self.activation(out if self.bias is None else out + self.bias)
 
     def _dense(self, z: Tensor, receiver: Tensor, sender: Tensor, S: Tensor) -> Tensor:
-        closed = (S != 0) | torch.eye(S.shape[-1], dtype=torch.bool, device=S.device)
-        score = receiver.unsqueeze(-2) + sender.unsqueeze(-3)            # (..., n, n, heads)
-        score = nn.functional.leaky_relu(score, self.negative_slope).masked_fill(~closed.unsqueeze(-1), -torch.inf)
-        return torch.einsum("...uvk,...vkd->...ukd", score.softmax(-2), z)
+        score = receiver.mT.unsqueeze(-1) + sender.mT.unsqueeze(-2)      # (..., heads, n, n): softmax is slow elsewhere
+        score = nn.functional.leaky_relu(score, self.negative_slope) + _closed_mask(S).unsqueeze(-3)
+        return torch.einsum("...kuv,...vkd->...ukd", score.softmax(-1), z)
 
     def _sparse(self, z: Tensor, receiver: Tensor, sender: Tensor, S: Tensor) -> Tensor:
         u, v = _closed_edges(S)
         score = nn.functional.leaky_relu(receiver[u] + sender[v], self.negative_slope)
         alpha = segment_softmax(score, u, num_nodes=S.shape[0])
         return torch.zeros_like(z).index_add(0, u, alpha.unsqueeze(-1) * z[v])
+
+
+def _closed_mask(S: Tensor) -> Tensor:
+    """What to add to scores of a dense ``S``: 0 on its pattern and the diagonal, minus infinity elsewhere."""
+    closed = (S != 0) | torch.eye(S.shape[-1], dtype=torch.bool, device=S.device)
+    return torch.where(closed, 0.0, -torch.inf).to(S.dtype)
 
 
 def _closed_edges(S: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.utils import softmax as segment_softmax
 
 from ..checks import check_int
-from .convolutions import GCN, Activation, GraphLayer, _closed_edges
+from .convolutions import GCN, Activation, GraphLayer, _closed_edges, _closed_mask
 
 
 def _number(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> float:
@@ -155,8 +155,7 @@ class GRAND(EulerLayer):
             edges, alpha = self._edge_attention(h0, S)
             return alpha.new_zeros(S.shape).index_put((edges[0], edges[1]), alpha)
         query, key = self._projections(h0)
-        closed = (S != 0) | torch.eye(S.shape[-1], dtype=torch.bool, device=S.device)
-        score = torch.einsum("...uhd,...vhd->...huv", query, key).masked_fill(~closed.unsqueeze(-3), -torch.inf)
+        score = torch.einsum("...uhd,...vhd->...huv", query, key) + _closed_mask(S).unsqueeze(-3)
         return score.softmax(-1).mean(-3)
 
     def field(self, h: Tensor, S: Tensor, h0: Tensor | None = None) -> Tensor:
