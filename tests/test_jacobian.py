@@ -17,6 +17,7 @@ from torch_geometric.nn import GATConv, GCNConv, GINConv, ResGatedGraphConv, SAG
 import gnnssm_lite
 from gnnssm_lite import graphs, jacobian
 from gnnssm_lite.models import GAT, GCN, GIN, GNNSSM, GatedGCN, GraphSAGE, state_matrix
+from gnnssm_lite.models.recurrence import haar_orthogonal
 
 FLOAT64 = torch.float64
 WIDTHS = [(4, 4), (3, 5), (5, 3), (1, 4), (4, 1)]
@@ -617,3 +618,93 @@ def test_probes_are_independent_of_features_drawn_with_the_same_seed(seed):
     h = torch.randn(2000, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     density = jacobian.spectral_density(lambda h: h ** 3, h, seed=seed, num_probes=4, num_steps=20)
     assert density.moment(1) == pytest.approx(float((9 * h ** 4).mean()), rel=0.2)
+
+
+# ---------------------------------------------------------------- what the paper says in prose (chapters 2 and 3)
+
+def near_isometry(d, spread, seed):
+    """A (d, d) matrix with singular values evenly spaced in [1 - spread, 1 + spread] and random directions."""
+    left, right = (haar_orthogonal(d, torch.Generator().manual_seed(seed + i)) for i in (0, 1))
+    return left @ torch.diag(torch.linspace(1 - spread, 1 + spread, d, dtype=FLOAT64)) @ right
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.01, 0.2])
+def test_a_product_of_near_isometries_keeps_every_gradient_between_two_powers(spread):
+    """Proposition 2.A: a^K |g| <= |J_1ᵀ ... J_Kᵀ g| <= b^K |g|; by the product matrix and by backpropagation."""
+    d, K = 6, 12
+    matrices = [near_isometry(d, spread, 2 * k) for k in range(K)]
+    layers = [lambda h, W=W: h @ W for W in matrices]
+    h = random(1, d)
+    values = torch.linalg.svdvals(jacobian.product_jacobian(layers, h))
+    low, high = (1 - spread) ** K, (1 + spread) ** K
+    assert low * (1 - 1e-9) <= float(values.min()) and float(values.max()) <= high * (1 + 1e-9)
+    for seed in range(20):
+        norms = jacobian.gradient_norms(layers, h, seed=seed)
+        assert low * (1 - 1e-9) <= float(norms[0] / norms[-1]) <= high * (1 + 1e-9)
+    assert spread or torch.allclose(values, torch.ones_like(values), rtol=0, atol=1e-12)
+
+
+def test_both_bounds_are_attained_so_near_means_nearer_than_one_over_the_depth():
+    """Equal layers diag(1 - δ, 1 + δ): at δ = 1/K the gradients end near 1/e and e, not near 1."""
+    for K in (10, 1000):
+        W = torch.diag(torch.tensor([1 - 1 / K, 1 + 1 / K], dtype=FLOAT64))
+        values = torch.linalg.svdvals(torch.linalg.matrix_power(W, K))
+        assert float(values[0]) == pytest.approx((1 + 1 / K) ** K, rel=1e-9) and float(values[0]) > 2.5
+        assert float(values[1]) == pytest.approx((1 - 1 / K) ** K, rel=1e-9) and float(values[1]) < 0.37
+
+
+def test_eigenvalues_near_one_do_not_keep_gradients():
+    shear = torch.tensor([[1.0, 2.0], [0.0, 1.0]], dtype=FLOAT64)
+    product = torch.eye(2, dtype=FLOAT64)
+    for k in range(10):
+        product = (shear.T if k % 2 else shear) @ product
+    assert torch.equal(torch.linalg.eigvals(shear).real, torch.ones(2, dtype=FLOAT64))
+    assert float(torch.linalg.matrix_norm(product, 2)) == pytest.approx((1 + 2 ** 0.5) ** 10, rel=1e-9)
+
+
+KARATE = gnnssm_lite.datasets.karate_club()
+
+
+def graph_and_feed_forward(weights, activation, seed=0):
+    """Singular values of the product Jacobians of a GCN and of the MLP with its weights, at the same features."""
+    S = graphs.normalized_adjacency(KARATE.edge_index, KARATE.num_nodes, dtype=FLOAT64)
+    h = random(KARATE.num_nodes, weights[0].shape[0], seed=seed)
+    found = []
+    for operator in (S, torch.eye(len(S), dtype=FLOAT64)):
+        layers = [lambda h, W=W, operator=operator: activation(operator @ h @ W) for W in weights]
+        found.append(torch.linalg.svdvals(jacobian.product_jacobian(layers, h)))
+    return *found, graphs.spectrum(S).abs()
+
+
+@pytest.mark.parametrize("activation", [lambda z: z, torch.tanh], ids=["linear", "tanh"])
+def test_most_singular_values_of_a_gcn_vanish_sooner_than_those_of_a_feed_forward_network(activation):
+    """Median and mean square, after 1 to 6 layers with the same Gaussian weights."""
+    weights = [state_matrix(4, 1.0, "gaussian", torch.Generator().manual_seed(k), FLOAT64) for k in range(6)]
+    medians = []
+    for K in range(1, 7):
+        graph, plain, _ = graph_and_feed_forward(weights[:K], activation)
+        medians.append(float(graph.median() / plain.median()))
+        assert graph.median() < plain.median() and graph.square().mean() < plain.square().mean()
+    assert medians[-1] < 0.01 < medians[0]
+    assert all(later < earlier for earlier, later in zip(medians, medians[1:], strict=False))
+
+
+def test_the_largest_singular_value_of_a_linear_gcn_does_not_vanish_sooner():
+    """The norm of W₁ ... W_K times that of Âᴷ, which is 1: as without the graph."""
+    weights = [state_matrix(4, 1.0, "gaussian", torch.Generator().manual_seed(k), FLOAT64) for k in range(6)]
+    for K in (1, 3, 6):
+        graph, plain, _ = graph_and_feed_forward(weights[:K], lambda z: z)
+        assert float(graph.max()) == pytest.approx(float(plain.max()), rel=1e-9)
+        assert float(graph.max()) == pytest.approx(
+            float(torch.linalg.matrix_norm(torch.linalg.multi_dot(weights[:K]) if K > 1 else weights[0], 2)), rel=1e-9)
+
+
+def test_orthogonal_weights_with_tanh_are_not_enough_for_a_gcn():
+    """Small features: a feed-forward network is near isometry at any depth, a GCN's singular values are those of Âᴷ."""
+    d, K = 4, 8
+    weights = [haar_orthogonal(d, torch.Generator().manual_seed(k)) for k in range(K)]
+    graph, plain, lam = graph_and_feed_forward(weights, lambda z: torch.tanh(1e-4 * z) / 1e-4)  # tanh where it is steepest
+    assert torch.allclose(plain, torch.ones_like(plain), rtol=0, atol=1e-4)
+    expected = (lam ** K).repeat_interleave(d).sort(descending=True).values
+    assert torch.allclose(graph, expected, rtol=0, atol=1e-4)
+    assert float((graph < 0.1).double().mean()) > 0.8

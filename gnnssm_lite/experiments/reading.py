@@ -40,20 +40,21 @@ def recorded_runs(names: Sequence[str] = RECORDS) -> pd.DataFrame:
     return runs.drop_duplicates(setting, ignore_index=True)
 
 
-def runs_of_rows(runs: pd.DataFrame, options: dict[str, tuple[str, ...]] = AUDITED) -> pd.DataFrame:
+def runs_of_rows(runs: pd.DataFrame, options: dict[str, tuple[str, ...]] = AUDITED,
+                 normalised: bool = True) -> pd.DataFrame:
     """The runs that stand for the rows of table 4: of each row's options the one with the lowest mean validation error.
 
     Args:
-        runs: as :func:`recorded_runs` gives them; those on labels as they are, and of other depths
-            than ten, are left out.
+        runs: as :func:`recorded_runs` gives them; those of other depths than ten are left out.
         options: row -> the models that may stand for it; by default those of ``TABLE_4`` without sums over shells, which
             the public code does not have.
+        normalised: whether to take the runs trained on normalised labels or those on labels as they are.
 
     Returns:
         The runs kept, with ``row`` (a key of ``TABLE_4``), ``option`` (model and width) and ``score``: log10 of the test
         error on raw labels, averaged as the public evaluation does.
     """
-    runs = runs[runs.normalised.astype(bool) & (runs.layers == 10)]
+    runs = runs[(runs.normalised.astype(bool) == normalised) & (runs.layers == 10)]
     row = runs.model.map({model: row for row, models in options.items() for model in models})
     runs = runs.assign(row=row, option=runs.model + ", width " + runs.width.astype(str),
                        score=np.log10(loader_score(runs))).dropna(subset="row")
