@@ -10,7 +10,7 @@ from torch_geometric.nn import AntiSymmetricConv, GCN2Conv
 
 from gnnssm_lite.graphs import barbell, complete, erdos_renyi, grid, normalized_adjacency, operator, ring, star
 from gnnssm_lite.jacobian import eigenvalues, layer_jacobian, singular_values
-from gnnssm_lite.models import ADGN, DGC, GCN, GCNII, GRAND, PHDGN, SWAN, GraphCON
+from gnnssm_lite.models import ADGN, DGC, GCN, GCNII, GRAND, PHDGN, SWAN, GraphCON, build
 
 F64 = torch.float64
 LAYERS = {
@@ -229,6 +229,31 @@ def test_grand_with_zero_query_is_the_mean_over_the_closed_neighbourhood():
     closed = A + torch.eye(6, dtype=F64)
     expected = closed / closed.sum(-1, keepdim=True)
     assert torch.allclose(layer.attention(torch.randn(6, 4, dtype=F64), A), expected, atol=1e-15)
+
+
+@pytest.mark.parametrize("layout", ["dense", "sparse"])
+def test_grand_prepared_once_gives_the_same_numbers_and_gradients(layout):
+    layer, A = make("GRAND"), operator("adjacency", grid(3, 4), 12, layout, F64)
+    found = []
+    for prepared in (False, True):
+        layer.zero_grad()
+        h0 = torch.randn(12, 4, dtype=F64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+        start, h = layer.prepare(h0, A) if prepared else h0, h0
+        for _ in range(3):
+            h = layer(h, A, start)
+        h.square().sum().backward()
+        found.append((h.detach(), h0.grad, layer.query.weight.grad.clone(), layer.key.weight.grad.clone()))
+    assert all(torch.allclose(a, b, rtol=0, atol=1e-12) for a, b in zip(*found, strict=True))
+    assert float(found[0][2].abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize(("shared", "times"), [(True, 1), (False, 6)])
+def test_a_network_computes_the_attention_of_grand_once_a_layer_of_its_own(monkeypatch, shared, times):
+    calls, attention = [], GRAND.attention
+    monkeypatch.setattr(GRAND, "attention", lambda self, h0, S: calls.append(1) or attention(self, h0, S))
+    net = build("GRAND", 3, 2, 4, 6, shared=shared).double()
+    net(torch.randn(12, 3, dtype=F64), operator("adjacency", grid(3, 4), 12, dtype=F64))
+    assert len(calls) == times
 
 
 # ---------------------------------------------------------------- GCNII and A-DGN against torch-geometric

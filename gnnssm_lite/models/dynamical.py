@@ -8,6 +8,7 @@ of twice the width, which ``lift`` makes from features and ``readout`` gives bac
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -118,7 +119,8 @@ class GRAND(EulerLayer):
         heads: attention heads, whose matrices are averaged; they must divide ``dim``.
 
     Shapes:
-        ``h``, ``h0``: ``(..., n, d)`` (``h0`` None: ``h`` itself, which makes the step nonlinear, GRAND-nl);
+        ``h``, ``h0``: ``(..., n, d)`` (``h0`` None: ``h`` itself, which makes the step nonlinear, GRAND-nl; or what
+        :meth:`prepare` made of it);
         ``S``: ``(..., n, n)``, only its pattern counts; returns ``(..., n, d)``.
 
     Left out: adaptive and implicit solvers, the trained time scale and source term, biases of query and key, rewiring.
@@ -158,13 +160,19 @@ class GRAND(EulerLayer):
         score = torch.einsum("...uhd,...vhd->...huv", query, key) + _closed_mask(S).unsqueeze(-3)
         return score.softmax(-1).mean(-3)
 
-    def field(self, h: Tensor, S: Tensor, h0: Tensor | None = None) -> Tensor:
-        self.check(h, S)
-        h0 = _check_initial(h, h0)
+    def prepare(self, h0: Tensor, S: Tensor) -> Callable[[Tensor], Tensor]:
+        """``H -> Att(H_0) H``, to be given to the layer in place of ``h0``: a network computes it once for all steps."""
         if S.layout == torch.strided:
-            return self.attention(h0, S) @ h - h
+            attention = self.attention(h0, S)
+            return lambda h: attention @ h
+        self.check(h0, S)
         (u, v), alpha = self._edge_attention(h0, S)
-        return torch.zeros_like(h).index_add(0, u, alpha.unsqueeze(-1) * h[v]) - h
+        return lambda h: torch.zeros_like(h).index_add(0, u, alpha.unsqueeze(-1) * h[v])
+
+    def field(self, h: Tensor, S: Tensor, h0: Tensor | Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        self.check(h, S)
+        average = h0 if callable(h0) else self.prepare(_check_initial(h, h0), S)
+        return average(h) - h
 
 
 class ADGN(EulerLayer):
@@ -270,10 +278,11 @@ class SWAN(EulerLayer):
         self.check(h, S)
         degree = S @ h.new_ones(h.shape[-2], 1)                          # (..., n, 1)
         inverse = torch.where(degree > 0, 1 / degree, torch.zeros_like(degree))
-        root, z = inverse.sqrt(), h @ (self.Z + self.Z.T)
+        root, z = inverse.sqrt(), h @ (self.beta * (self.Z + self.Z.T))
         sums = S @ torch.cat([root * (h @ (self.V.T - self.V)), z, inverse * z], -1)
         local, row, column = sums.chunk(3, -1)
-        out = h @ (self.W.T - self.W) - self.gamma * h + root * local + self.beta * (inverse * row - column)
+        own = h @ (self.W.T - self.W - self.gamma * torch.eye(self.in_dim, dtype=h.dtype, device=h.device))
+        out = torch.addcmul(torch.addcmul(own - column, root, local), inverse, row)
         return out if self.bias is None else out + self.bias
 
     def field(self, h: Tensor, S: Tensor) -> Tensor:

@@ -77,11 +77,12 @@ class Network(nn.Module):
 
     def states(self, h: Tensor, *graph: Tensor) -> Iterator[Tensor]:
         """The states before the first and after every layer, from encoded features ``h``."""
-        initial, state = h, _call(self.layers, 0, "lift", h)
+        extras, state = {}, _call(self.layers, 0, "lift", h)
         yield state
         for layer in self.layers:
-            extra = (initial,) if getattr(layer, "needs_initial", False) else ()
-            state = layer(state, *graph, *extra)
+            if layer not in extras:  # a layer that is there ten times prepares itself once
+                extras[layer] = _from_initial(layer, h, graph)
+            state = layer(state, *graph, *extras[layer])
             yield state
 
     def forward(self, x: Tensor, *graph: Tensor) -> Tensor:
@@ -89,6 +90,14 @@ class Network(nn.Module):
             pass
         h = _call(self.layers, -1, "readout", state)
         return self.readout(self.dropout(pool(h) if self.level == "graph" else h))
+
+
+def _from_initial(layer: nn.Module, h: Tensor, graph: tuple) -> tuple:
+    """What the layer takes after the graph: the initial features, or what it prepares from them, or nothing."""
+    if not getattr(layer, "needs_initial", False):
+        return ()
+    prepare = getattr(layer, "prepare", None)
+    return (h if prepare is None else prepare(h, *graph),)
 
 
 def _call(layers: nn.ModuleList, index: int, method: str, h: Tensor) -> Tensor:
