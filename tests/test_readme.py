@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,7 +18,7 @@ _spec.loader.exec_module(readme_commands)
 
 
 def test_readme_holds_exactly_two_commands():
-    assert len(re.findall(r"^```", README, re.MULTILINE)) == 4
+    assert re.findall(r"^```(\w+)$", README, re.MULTILINE) == ["sh", "sh", "python"]
     assert readme_commands.commands(README) == [readme_commands.command("book"), readme_commands.command("test")]
 
 
@@ -73,3 +74,13 @@ def test_torch_is_pinned_for_the_book_and_free_for_the_package():
     requirements = (ROOT / "requirements.txt").read_text(encoding="utf-8")
     assert re.search(r"^torch==", requirements, re.MULTILINE) and requirements.rstrip().endswith("-e .")
     assert '"torch>=' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_the_example_runs_and_the_memory_keeps_the_gradient():
+    """The README's Python block, as printed."""
+    example, found = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1), {}
+    torch.manual_seed(0)
+    exec(compile(example, "README.md", "exec"), found)  # noqa: S102 - our own text
+    assert found["gamma"].shape == (34 * 16,) and found["J_vu"].shape == (16, 16)
+    assert len(found["energy"]) == 9 and len(found["back"]) == 9
+    assert float(found["back"][0]) < float(found["kept"][0])

@@ -233,3 +233,14 @@ def test_edge_of_chaos_distance_is_the_mean_gap_to_the_unit_circle():
     Q = state_matrix(20, generator=torch.Generator().manual_seed(0), dtype=FLOAT64)
     assert spectra.edge_of_chaos_distance(torch.linalg.eigvals(Q)) == pytest.approx(0, abs=1e-13)
     assert spectra.edge_of_chaos_distance(torch.linalg.eigvals(0.7 * Q)) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("n", [2, 4, 9])
+def test_on_a_complete_graph_with_ratio_one_over_n_the_mixture_is_one_law_of_another_ratio(n):
+    """Corollary 3.C needs "the same ratio": here all of it is the Marchenko–Pastur law of ratio n and variance σ²/n."""
+    lambdas = np.array([1.0] + [0.0] * (n - 1))
+    low, high = spectra.marchenko_pastur_support(1 / n)
+    x = np.linspace(low, high, 50)[1:-1]
+    assert np.allclose(spectra.jacobian_mixture_pdf(x, lambdas, 1 / n), spectra.marchenko_pastur_pdf(x, n, 1 / n), rtol=1e-9)
+    assert spectra.jacobian_mixture_atom(lambdas, 1 / n) == pytest.approx(spectra.marchenko_pastur_atom(n)) == pytest.approx(1 - 1 / n)
+    assert not np.allclose(spectra.jacobian_mixture_pdf(x, lambdas, 1 / n), spectra.marchenko_pastur_pdf(x, 1 / n, 1 / n), rtol=0.1)
