@@ -19,6 +19,7 @@ from .datasets.cache import write_atomic
 from .datasets.transfer import TransferTask
 from .device import fork_rng, get_rng_state, set_rng_state
 from .graphs import operator
+from .models.recurrence import operator_of
 
 
 @dataclass(frozen=True)
@@ -161,11 +162,14 @@ def accuracy(logits: Tensor, y: Tensor) -> float:
     return float((logits.argmax(-1) == y).float().mean())
 
 
-def _graph_arguments(model: nn.Module, data: Data, layout: str) -> tuple:
-    """What ``model`` takes beside features; ``(Â,)`` if it does not say."""
+def _graph_arguments(model: nn.Module, data: Data | TransferTask, layout: str) -> tuple:
+    """What ``model`` takes beside features; if it does not say, ``(edge_index,)`` for torch-geometric's and ``(Â,)``."""
     if hasattr(model, "graph_arguments"):
         return model.graph_arguments(data.edge_index, data.num_nodes, layout, data.x.dtype)
-    return (operator(getattr(model, "operator", "normalized"), data.edge_index, data.num_nodes, layout, data.x.dtype),)
+    kind = operator_of(model)
+    if kind == "edge_index":
+        return (data.edge_index,)
+    return (operator(kind, data.edge_index, data.num_nodes, layout, data.x.dtype),)
 
 
 def train_node_classifier(model: nn.Module, data: Data, config: TrainingConfig, *, layout: str = "sparse",
@@ -173,7 +177,9 @@ def train_node_classifier(model: nn.Module, data: Data, config: TrainingConfig, 
     """Train ``model(x, S)`` on the nodes of ``data.train_mask``, stop on ``val_mask``, and only then look at ``test_mask``.
 
     Args:
-        model: called as ``model(x, S)``, ``S`` the operator that its ``operator`` attribute names (``Â`` if it has none).
+        model: called as ``model(x, S)``, ``S`` the operator that its ``operator`` attribute names (``Â`` if it has none);
+            as ``model(x, edge_index)`` if it is made of torch-geometric's layers
+            (:func:`~gnnssm_lite.models.recurrence.operator_of`).
         data: with ``x, edge_index, y`` and the three masks, on the model's device.
         config, checkpoint, progress: as :func:`fit`.
         layout: of ``S``.
@@ -264,8 +270,7 @@ def train_transfer(model: nn.Module, task: TransferTask, config: TrainingConfig,
     inputs: the result says whether a signal can be learnt across the graph, not how it generalises.
 
     Args:
-        model: ``model(x, *graph) -> (b, n, classes)`` with ``graph_arguments``
-            (:class:`~gnnssm_lite.models.networks.Network`).
+        model: ``model(x, *graph) -> (b, n, classes)``; ``graph`` as in :func:`train_node_classifier`, with a dense ``S``.
         task: on the model's device (:func:`gnnssm_lite.datasets.ring_transfer`).
         config, checkpoint, progress: as :func:`fit`; an epoch is one step.
 
@@ -273,7 +278,7 @@ def train_transfer(model: nn.Module, task: TransferTask, config: TrainingConfig,
         ``{"accuracy", "loss", "best_epoch", "epochs", "history"}`` of the weights with the lowest loss.
     """
     one = task.distinct()
-    graph = model.graph_arguments(one.edge_index, one.num_nodes)
+    graph = _graph_arguments(model, one, "dense")
 
     def loss(model: nn.Module, x: Tensor) -> Tensor:
         return nn.functional.cross_entropy(model(x, *graph)[:, one.target], one.y)

@@ -4,11 +4,13 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch_geometric.nn import GCN as GeometricGCN
+from torch_geometric.nn import GCNConv
 
 from gnnssm_lite import graphs
-from gnnssm_lite.datasets import karate_club
-from gnnssm_lite.models import build, names
-from gnnssm_lite.training import TrainingConfig, accuracy, fit, train_node_classifier
+from gnnssm_lite.datasets import karate_club, ring_transfer
+from gnnssm_lite.models import GNNSSM, Network, build, names, state_matrix
+from gnnssm_lite.training import TrainingConfig, accuracy, fit, train_node_classifier, train_transfer
 
 
 @pytest.fixture
@@ -164,3 +166,37 @@ def test_sparse_features_give_the_numbers_of_dense_ones(karate):
     assert torch.allclose(model(karate.x, S), model(graphs.to_sparse(karate.x), S), atol=1e-6)
     dropped = model.train().encode(graphs.to_sparse(karate.x))
     assert 5 < int((dropped == model.encoder.bias).all(1).sum()) < 30  # half of the one-hot rows are dropped
+
+
+# ---------------------------------------------------------------- torch-geometric's models
+
+def geometric(make, *sizes):
+    torch.manual_seed(0)
+    return make(*sizes)
+
+
+GEOMETRIC = {
+    "network": lambda p, c: Network(nn.Linear(p, 8), [GNNSSM(GCNConv(8, 8), state_matrix(8))], nn.Linear(8, c)),
+    "model": lambda p, c: GeometricGCN(p, 8, 2, c), "layer": GCNConv,
+}
+
+
+@pytest.mark.parametrize("name", GEOMETRIC)
+def test_models_of_torch_geometric_train_on_edge_index(karate, name):
+    """Loss by loss that of training by hand on ``edge_index``; the sparse Â in its place trains without complaint."""
+    config = TrainingConfig(max_epochs=5)
+    scores = train_node_classifier(geometric(GEOMETRIC[name], 34, 2), karate, config)
+
+    def loss(model, mask):
+        return nn.functional.cross_entropy(model(karate.x, karate.edge_index)[mask], karate.y[mask])
+
+    expected = fit(geometric(GEOMETRIC[name], 34, 2), lambda: [karate.train_mask], loss,
+                   lambda m: float(loss(m, karate.val_mask)), config)
+    assert scores["history"].equals(expected.history)
+
+
+@pytest.mark.parametrize("name", GEOMETRIC)
+def test_models_of_torch_geometric_learn_a_transfer_task(name):
+    task = ring_transfer(4, num_graphs=3, num_classes=3)
+    result = train_transfer(geometric(GEOMETRIC[name], 3, 3), task, TrainingConfig(max_epochs=5))
+    assert result["epochs"] == 5 and result["history"].loss.iloc[-1] < result["history"].loss.iloc[0]

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from ..checks import check_choice, check_int
 from ..graphs import operator, sparse_matrix
-from .convolutions import GAT, GCN, GIN, GatedGCN, GraphSAGE
+from .convolutions import GAT, GCN, GIN, GatedGCN, GraphLayer, GraphSAGE
 from .dynamical import ADGN, DGC, GCNII, GRAND, PHDGN, SWAN, GraphCON
 from .multihop import DRewGCN, kGCN, shell_operators
-from .recurrence import GNNSSM, state_matrix
+from .recurrence import GNNSSM, operator_of, state_matrix
 from .transformer import GPS
 
 LEVELS = ("node", "graph")
@@ -47,8 +47,10 @@ class Network(nn.Module):
 
     @property
     def operator(self) -> str:
-        """The operator that the layers ask for, a kind of :func:`gnnssm_lite.graphs.operator` or ``"shells"``."""
-        return self.layers[0].operator if len(self.layers) else "normalized"
+        """The operator that the layers ask for: a kind of :func:`gnnssm_lite.graphs.operator`, ``"shells"``, or
+        ``"edge_index"`` if one of them is or contains a torch-geometric layer."""
+        asked = [operator_of(layer) for layer in self.layers]
+        return "edge_index" if "edge_index" in asked else asked[0] if asked else "normalized"
 
     @property
     def hops(self) -> int:
@@ -62,10 +64,26 @@ class Network(nn.Module):
 
     def graph_arguments(self, edge_index: Tensor, num_nodes: int, layout: str = "dense",
                         dtype: torch.dtype = torch.float32) -> tuple:
-        """What to call the network with after ``x``: ``(S,)``, or ``(shells,)`` for layers that read shells."""
-        if self.operator == "shells":
+        """What to call the network with after ``x``: ``(S,)``, ``(shells,)`` for layers that read shells, or
+        ``(edge_index,)`` for torch-geometric's.
+
+        Raises:
+            ValueError: some layers take ``edge_index``, others an operator; arguments that describe no graph.
+        """
+        kind = self.operator
+        if kind == "edge_index":
+            self._refuse_operators()
+            return (edge_index,)
+        if kind == "shells":
             return (shell_operators(edge_index, num_nodes, self.hops, layout, dtype, complete=True, kind=self.shell),)
-        return (operator(self.operator, edge_index, num_nodes, layout, dtype),)
+        return (operator(kind, edge_index, num_nodes, layout, dtype),)
+
+    def _refuse_operators(self) -> None:
+        """Layers that need an operator cannot stand beside layers that take ``edge_index``: all are given the same."""
+        for k, layer in enumerate(self.layers):
+            if operator_of(layer) != "edge_index" and any(isinstance(part, GraphLayer) for part in layer.modules()):
+                raise ValueError(f"layers must all take edge_index beside a torch-geometric layer; layers[{k}] was "
+                                 f"{type(layer).__name__}, which takes the operator {operator_of(layer)!r}")
 
     def encode(self, x: Tensor) -> Tensor:
         """``H^{(0)}``, the features that the first layer sees. A sparse ``x`` needs a linear encoder."""
@@ -116,7 +134,7 @@ class Residual(nn.Module):
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self.layer, self.operator = layer, getattr(layer, "operator", "normalized")
+        self.layer, self.operator = layer, operator_of(layer)
         self.hops, self.needs_initial = getattr(layer, "hops", 1), getattr(layer, "needs_initial", False)
         self.shell = getattr(layer, "shell", "normalized")
 

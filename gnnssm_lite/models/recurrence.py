@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn import MessagePassing
 
 from ..checks import check_choice, check_features, check_finite, check_floating, check_int, check_square
 
@@ -51,8 +52,8 @@ class GNNSSM(nn.Module):
 
     @property
     def operator(self) -> str:
-        """The operator that the coupling asks for."""
-        return getattr(self.coupling, "operator", "normalized")
+        """The operator that the coupling asks for (:func:`operator_of`)."""
+        return operator_of(self.coupling)
 
     @property
     def hops(self) -> int:
@@ -96,6 +97,21 @@ class GNNSSM(nn.Module):
         terms = {power: weight @ B for power, weight in terms.items()}
         terms[0] = terms[0] + self.Lambda if 0 in terms else self.Lambda
         return terms
+
+
+def operator_of(layer: object) -> str:
+    """The operator that a layer, a coupling or a model asks for.
+
+    Returns:
+        its ``operator`` attribute, a kind of :func:`gnnssm_lite.graphs.operator` or ``"shells"``; where it names none,
+        ``"edge_index"`` for a module that is or contains a torch-geometric ``MessagePassing`` layer, which normalises for
+        itself, and ``"normalized"`` for all others.
+    """
+    named = getattr(layer, "operator", None)
+    if isinstance(named, str):
+        return named
+    parts = layer.modules() if isinstance(layer, nn.Module) else ()
+    return "edge_index" if any(isinstance(part, MessagePassing) for part in parts) else "normalized"
 
 
 def _check_input_matrix(input_matrix: Tensor, state_matrix: Tensor) -> None:
