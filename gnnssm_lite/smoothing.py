@@ -20,6 +20,7 @@ from .checks import check_edge_index, check_features, check_finite, check_floati
 from .graphs import edges_of, laplacian, to_dense
 from .jacobian import spectral_norm
 from .models.convolutions import GCN, identity
+from .models.networks import lift, readout
 from .models.recurrence import GNNSSM
 
 Layer = Callable[..., Tensor]
@@ -156,11 +157,12 @@ def walk(layers: Iterable[Layer], h: Tensor, *graph: object) -> Iterator[Tensor]
 
     Args:
         layers: callables ``layer(h, *graph)``; a generator may make each one just before it is needed.
-        h: ``(n, d)``, features. The first layer's ``lift`` turns them into its state, if it has one.
+        h: ``(n, d)``, features. The ``lift`` of the first layer, if it is one of this package
+            (:class:`~gnnssm_lite.models.convolutions.GraphLayer`), turns them into its state.
         graph: what the layers take beside features.
 
     Yields:
-        the ``readout`` of each state (the state itself for layers without one), the initial one first.
+        the ``readout`` of each state (the state itself for layers that are not of this package), the initial one first.
     """
     layers = iter(layers)
     first = next(layers, None)
@@ -168,16 +170,12 @@ def walk(layers: Iterable[Layer], h: Tensor, *graph: object) -> Iterator[Tensor]
         yield h
         return
     with torch.no_grad():
-        state = first.lift(h) if hasattr(first, "lift") else h
-    yield _readout(first, state)
+        state = lift(first, h)
+    yield readout(first, state)
     for layer in chain([first], layers):
         with torch.no_grad():  # around the step only: a generator must not change the mode of the code that runs it
             state = layer(state, *graph)
-        yield _readout(layer, state)
-
-
-def _readout(layer: Layer, state: Tensor) -> Tensor:
-    return layer.readout(state) if hasattr(layer, "readout") else state
+        yield readout(layer, state)
 
 
 def trajectory(layers: Iterable[Layer], h: Tensor, *graph: object,

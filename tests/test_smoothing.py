@@ -23,7 +23,7 @@ from gnnssm_lite.graphs import (
     undirected,
 )
 from gnnssm_lite.jacobian import layer_jacobian
-from gnnssm_lite.models import ADGN, GCN, GIN, GNNSSM, GraphCON, state_matrix
+from gnnssm_lite.models import ADGN, GCN, GIN, GNNSSM, GraphCON, Network, state_matrix
 from gnnssm_lite.smoothing import (
     check_contraction,
     contraction_bound,
@@ -376,6 +376,40 @@ def test_walk_lifts_features_and_reads_them_out():
     S, x = normalized_adjacency(ring(8), 8), torch.randn(8, 4)
     features = list(walk([GraphCON(4) for _ in range(3)], x, S))
     assert torch.equal(features[0], x) and all(h.shape == x.shape for h in features)
+
+
+class Reader(torch.nn.Module):
+    """A reader's own layer, with parts that happen to be called as methods of this package's layers are."""
+
+    def __init__(self, as_methods: bool = False) -> None:
+        super().__init__()
+        if not as_methods:
+            self.lift, self.readout = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+
+    def forward(self, h, S):
+        return S @ self.readout(torch.tanh(self.lift(h)))
+
+
+class ReaderWithMethods(Reader):
+    def __init__(self) -> None:
+        super().__init__(as_methods=True)
+
+    def lift(self, h):
+        return 2 * h
+
+    def readout(self, h):
+        return 3 * h
+
+
+@pytest.mark.parametrize("make", [Reader, ReaderWithMethods])
+def test_parts_of_a_readers_layer_are_applied_in_its_forward_only(make):
+    S, x = normalized_adjacency(ring(8), 8), torch.randn(8, 4)
+    layer = make()
+    first, last = walk([layer], x, S)
+    assert torch.equal(first, x) and torch.equal(last, layer(x, S))
+    assert trajectory([layer], x, S)["norm"].tolist() == [float(feature_norm(x)), float(feature_norm(layer(x, S)))]
+    net = Network(torch.nn.Identity(), [layer], torch.nn.Identity())
+    assert torch.equal(net(x, S), layer(x, S))
 
 
 def test_own_measures_and_refusals():

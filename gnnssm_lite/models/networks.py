@@ -23,9 +23,9 @@ READOUTS = ("linear", "mlp")
 class Network(nn.Module):
     r"""Encoder, then layers on one graph, then readout: ``readout(f_K ∘ ... ∘ f_1(encoder(x)))``.
 
-    Layers that carry more than features (a second-order system, say) get their state from the first layer's ``lift``,
-    and the last layer's ``readout`` gives the features back; layers with ``needs_initial`` get the encoded features
-    ``H^{(0)}`` as a last argument.
+    Layers of this package that carry more than features (a second-order system, say) get their state from the first
+    layer's ``lift``, and the last layer's ``readout`` gives the features back; layers with ``needs_initial`` get the
+    encoded features ``H^{(0)}`` as a last argument.
 
     Args:
         encoder: ``(..., n, p) -> (..., n, d)``.
@@ -95,7 +95,7 @@ class Network(nn.Module):
 
     def states(self, h: Tensor, *graph: Tensor) -> Iterator[Tensor]:
         """The states before the first and after every layer, from encoded features ``h``."""
-        extras, state = {}, _call(self.layers, 0, "lift", h)
+        extras, state = {}, lift(self.layers[0], h) if len(self.layers) else h
         yield state
         for layer in self.layers:
             if layer not in extras:  # a layer that is there ten times prepares itself once
@@ -106,7 +106,7 @@ class Network(nn.Module):
     def forward(self, x: Tensor, *graph: Tensor) -> Tensor:
         for state in self.states(self.encode(x), *graph):  # noqa: B007 - the last one is the output
             pass
-        h = _call(self.layers, -1, "readout", state)
+        h = readout(self.layers[-1], state) if len(self.layers) else state
         return self.readout(self.dropout(pool(h) if self.level == "graph" else h))
 
 
@@ -118,10 +118,15 @@ def _from_initial(layer: nn.Module, h: Tensor, graph: tuple) -> tuple:
     return (h if prepare is None else prepare(h, *graph),)
 
 
-def _call(layers: nn.ModuleList, index: int, method: str, h: Tensor) -> Tensor:
-    """``layers[index].method(h)``, or ``h`` where there is no such layer or method."""
-    change = getattr(layers[index], method, None) if len(layers) else None
-    return h if change is None else change(h)
+def lift(layer: Callable, h: Tensor) -> Tensor:
+    """Features as the layer's state. Only a :class:`~gnnssm_lite.models.convolutions.GraphLayer` has a say in it: what a
+    reader's own layer calls ``lift`` or ``readout`` is a part of its forward pass."""
+    return layer.lift(h) if isinstance(layer, GraphLayer) else h
+
+
+def readout(layer: Callable, state: Tensor) -> Tensor:
+    """The features within the layer's state; undoes :func:`lift`."""
+    return layer.readout(state) if isinstance(layer, GraphLayer) else state
 
 
 def pool(h: Tensor) -> Tensor:
