@@ -335,22 +335,31 @@ def layer_norm_bound(layer: Layer, S: Tensor | float, lipschitz: float | None = 
 
     Args:
         layer: a :class:`~gnnssm_lite.models.convolutions.GCN`, or a
-            :class:`~gnnssm_lite.models.recurrence.GNNSSM` around one (or around nothing).
+            :class:`~gnnssm_lite.models.recurrence.GNNSSM` around one (or around nothing). A subclass counts as one as long
+            as it leaves ``forward`` as it is: another forward pass has another bound.
         S: the operator, ``(n, n)``, or its norm ``‖S‖₂`` where that is already known.
         lipschitz: ``Lip(σ)``, needed when σ is not one of the named activations.
 
     Raises:
-        TypeError: another kind of layer. ValueError: an activation whose Lipschitz constant is not known.
+        TypeError: another kind of layer, or a forward pass of its own.
+        ValueError: an activation whose Lipschitz constant is not known.
     """
-    if isinstance(layer, GNNSSM):
+    if _computes_as(layer, GNNSSM):
         update = 0.0 if layer.coupling is None else layer_norm_bound(layer.coupling, S, lipschitz)
         return operator_norm(layer.Lambda) + (1.0 if layer.B is None else operator_norm(layer.B)) * update
-    if not isinstance(layer, GCN):
-        raise TypeError(f"layer must be a GCN or a GNNSSM around one; it was {type(layer).__name__}")
+    if not _computes_as(layer, GCN):
+        own = " with a forward of its own" if isinstance(layer, (GCN, GNNSSM)) else ""
+        raise TypeError(f"layer must be a GCN or a GNNSSM around one; it was {type(layer).__name__}{own}")
     lipschitz = LIPSCHITZ.get(layer.activation) if lipschitz is None else float(lipschitz)
     if lipschitz is None:
         raise ValueError(f"lipschitz must be given for the activation {layer.activation!r}")
     return lipschitz * (operator_norm(S) if isinstance(S, Tensor) else float(S)) * operator_norm(layer.weight)
+
+
+def _computes_as(layer: Layer, kind: type[nn.Module]) -> bool:
+    """Whether calling ``layer`` runs the forward pass of ``kind`` itself, not one that a subclass or the instance has."""
+    return (isinstance(layer, kind) and type(layer).forward is kind.forward and type(layer).__call__ is kind.__call__
+            and "forward" not in vars(layer))
 
 
 def local_norms(layers: Iterable[Layer], h: Tensor, *graph: Tensor) -> np.ndarray:

@@ -496,6 +496,49 @@ def test_bounds_refuse_layers_and_activations_they_do_not_know():
     assert layer_norm_bound(GCN(2, 2, torch.sin), S, lipschitz=1.0) > 0
 
 
+class ResidualGCN(GCN):
+    def forward(self, h, S):
+        return h + super().forward(h, S)
+
+
+class ResidualSSM(GNNSSM):
+    def forward(self, h, *graph):
+        return h + super().forward(h, *graph)
+
+
+class CalledGCN(GCN):
+    def __call__(self, h, S):
+        return h + super().__call__(h, S)
+
+
+class NamedGCN(GCN):
+    """Computes as its base class does."""
+
+
+def patched(layer):
+    inner = layer.forward
+    layer.forward = lambda h, S: h + inner(h, S)
+    return layer
+
+
+@pytest.mark.parametrize("layer", [ResidualGCN(4, 4), CalledGCN(4, 4), patched(GCN(4, 4)), ResidualSSM(None, 0.1 * torch.eye(4)),
+                                   GNNSSM(ResidualGCN(4, 4), 0.1 * torch.eye(4))])
+def test_no_bound_is_certified_for_a_forward_pass_that_is_not_the_base_classes(layer):
+    """With W = 0.1 I the bound of the base class is 0.1 or 0.2; the residual connection alone has norm 1."""
+    S, h = normalized_adjacency(ring(12), 12), torch.randn(12, 4)
+    with pytest.raises(TypeError, match="layer must be a GCN .* it was .*(GCN|SSM) with a forward of its own"):
+        layer_norm_bound(layer, S)
+    with pytest.raises(TypeError, match="forward of its own"):
+        check_contraction([layer], h, S)
+
+
+def test_a_subclass_that_computes_as_its_base_class_has_its_bound():
+    S, layer = normalized_adjacency(ring(12), 12), NamedGCN(4, 4, None)
+    assert layer_norm_bound(layer, S) == pytest.approx(operator_norm(layer.weight), rel=1e-6)
+    torch.nn.utils.parametrizations.spectral_norm(layer, "weight", n_power_iterations=50)  # makes a subclass of its own
+    assert layer_norm_bound(layer, S) == pytest.approx(1, rel=1e-3)
+
+
 @pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "elu", "gelu", "leaky_relu"])
 def test_lipschitz_constants_are_the_largest_slopes(name):
     layer = GCN(1, 1, name).double()
