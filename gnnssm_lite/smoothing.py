@@ -163,8 +163,11 @@ def walk(layers: Iterable[Layer], h: Tensor, *graph: object) -> Iterator[Tensor]
 
     Yields:
         the ``readout`` of each state (the state itself for layers that are not of this package), the initial one first.
+
+    Raises:
+        TypeError: ``layers`` is a single layer; a layer returns no tensor.
     """
-    layers = iter(layers)
+    layers = _each(layers)
     first = next(layers, None)
     if first is None:
         yield h
@@ -172,10 +175,20 @@ def walk(layers: Iterable[Layer], h: Tensor, *graph: object) -> Iterator[Tensor]
     with torch.no_grad():
         state = lift(first, h)
     yield readout(first, state)
-    for layer in chain([first], layers):
+    for k, layer in enumerate(chain([first], layers)):
         with torch.no_grad():  # around the step only: a generator must not change the mode of the code that runs it
             state = layer(state, *graph)
+        if not isinstance(state, Tensor):
+            raise TypeError(f"layers[{k}], a {type(layer).__name__}, must return a tensor; it returned "
+                            f"{type(state).__name__}")
         yield readout(layer, state)
+
+
+def _each(layers: Iterable[Layer]) -> Iterator[Layer]:
+    if not isinstance(layers, Iterable):
+        raise TypeError(f"layers must be a list of layers, or anything that gives them one by one; "
+                        f"it was a {type(layers).__name__}")
+    return iter(layers)
 
 
 def trajectory(layers: Iterable[Layer], h: Tensor, *graph: object,
@@ -196,7 +209,8 @@ def trajectory(layers: Iterable[Layer], h: Tensor, *graph: object,
     Quotients are NaN once features are exactly zero. Overflowing features give ``inf`` and NaN, no error.
 
     Raises:
-        TypeError, ValueError: ``h`` is no finite feature matrix; an unknown measure; a graph without edges to be found.
+        TypeError, ValueError: as :func:`walk`; ``h`` is no finite feature matrix; an unknown measure; a graph without
+            edges to be found.
 
     Example:
         >>> trajectory((GCN(64, 64) for _ in range(80)), x, S)
@@ -368,7 +382,7 @@ def local_norms(layers: Iterable[Layer], h: Tensor, *graph: Tensor) -> np.ndarra
     Matrix-free, so it serves large graphs. The assumption of Proposition 4.2 is about all inputs, not these alone.
     """
     norms = []
-    for layer in layers:
+    for layer in _each(layers):
         norms.append(spectral_norm(layer, h, *graph))
         with torch.no_grad():
             h = layer(h, *graph)
@@ -537,7 +551,7 @@ def check_contraction(layers: Iterable[Layer], h: Tensor, S: Tensor, norms: Sequ
     Example:
         >>> check_contraction([GCN(4, 4, "tanh").double() for _ in range(8)], x, S).violations
     """
-    layers = list(layers)
+    layers = list(_each(layers))
     if norms is None:
         norm = operator_norm(S)
         norms = [layer_norm_bound(layer, norm) for layer in layers]

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import copy
 import io
+import math
+import numbers
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -32,8 +34,11 @@ class TrainingConfig:
         lr: learning rate of Adam.
         weight_decay: of Adam, on all parameters.
         seed: of everything random during training, dropout and batch order.
-        clip: largest gradient norm, ``None`` for no clipping.
+        clip: largest gradient norm, above 0; ``None`` for no clipping.
         goal: stop as soon as the validation score is at most this; ``None`` to go on.
+
+    Raises:
+        TypeError, ValueError: a field that is no such number.
     """
 
     max_epochs: int = 200
@@ -49,9 +54,19 @@ class TrainingConfig:
         check_int("patience", self.patience, 1)
         check_int("seed", self.seed, 0)
         for name in ("lr", "weight_decay"):
-            value = getattr(self, name)
-            if not 0 <= value < float("inf"):
+            value = _check_real(name, getattr(self, name))
+            if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be finite and at least 0; it was {value}")
+        if self.clip is not None and not _check_real("clip", self.clip) > 0:
+            raise ValueError(f"clip must be None or above 0; it was {self.clip}")
+        if self.goal is not None and math.isnan(_check_real("goal", self.goal)):
+            raise ValueError(f"goal must be None or a number; it was {self.goal}")
+
+
+def _check_real(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number; it was {value!r} of type {type(value).__name__}")
+    return value
 
 
 @dataclass(frozen=True)
@@ -81,10 +96,11 @@ def fit(model: nn.Module, batches: Callable[[], Iterable], loss: Callable[[nn.Mo
         watch: ``watch(model, epoch)``, called after each validation in ``eval`` mode; what it returns joins the history.
 
     Raises:
-        FloatingPointError: the loss became NaN or infinite, with the epoch.
-        ValueError: the checkpoint belongs to another configuration.
+        FloatingPointError: the loss became NaN or infinite, or the validation score NaN, with the epoch. An infinite
+            score is no error: it is worse than any other.
+        ValueError: the model has no parameters; the checkpoint belongs to another configuration.
     """
-    device = next(model.parameters()).device
+    device = _device_of(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
     state = {"epoch": 0, "best_epoch": -1, "best": float("inf"), "weights": None, "history": []}
     with fork_rng(device):
@@ -96,7 +112,7 @@ def fit(model: nn.Module, batches: Callable[[], Iterable], loss: Callable[[nn.Mo
             training_loss = _epoch(model, batches(), loss, optimizer, config, state["epoch"])
             model.eval()
             with torch.no_grad():
-                score = float(validate(model))
+                score = _checked_score(validate(model), state["epoch"])
             seen = {} if watch is None else watch(model, state["epoch"])
             state["history"].append({"epoch": state["epoch"], "loss": training_loss, "validation": score} | seen)
             if score < state["best"]:
@@ -112,6 +128,19 @@ def fit(model: nn.Module, batches: Callable[[], Iterable], loss: Callable[[nn.Mo
     if checkpoint is not None:
         Path(checkpoint).unlink(missing_ok=True)
     return TrainingResult(state["best_epoch"], state["best"], pd.DataFrame(state["history"]))
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    parameter = next(model.parameters(), None)
+    if parameter is None:
+        raise ValueError(f"model must have parameters to train; {type(model).__name__} has none")
+    return parameter.device
+
+
+def _checked_score(score: object, epoch: int) -> float:
+    if math.isnan(score := float(score)):  # NaN compares with nothing: the best epoch would stay as it is
+        raise FloatingPointError(f"the validation score became nan in epoch {epoch}")
+    return score
 
 
 def _goes_on(state: dict, config: TrainingConfig) -> bool:

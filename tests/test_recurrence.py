@@ -94,6 +94,34 @@ def test_coupling_of_another_shape_is_not_broadcast():
             GNNSSM(coupling, torch.eye(3, dtype=FLOAT64))(h)
 
 
+def test_a_coupling_that_returns_no_features_is_named(grid_graph):
+    edge_index, n = grid_graph
+    layer = GNNSSM(GATConv(4, 4), state_matrix(4))
+    with pytest.raises(TypeError, match="coupling must return a tensor of features; it returned tuple"):
+        layer(torch.randn(n, 4), edge_index, None, None, True)  # asks for the attention weights, too
+
+
+def test_a_coupling_that_returns_another_dtype_is_named():
+    for B in (None, torch.eye(3, dtype=FLOAT64)):
+        layer = GNNSSM(lambda h: h.float(), torch.eye(3, dtype=FLOAT64), B)
+        with pytest.raises(TypeError, match=r"coupling must return the dtype of state_matrix \(torch.float64\); it returned "
+                                            "torch.float32"):
+            layer(random(5, 3))
+
+
+def test_autocast_chooses_the_dtypes_of_a_step(grid_graph):
+    edge_index, n = grid_graph
+    layer, h = GNNSSM(Tanh(GCNConv(4, 4)), state_matrix(4), torch.eye(4)), torch.randn(n, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = layer(h, edge_index)
+    assert torch.allclose(low.float(), layer(h, edge_index), atol=0.1)
+
+
+def test_a_class_is_no_coupling():
+    with pytest.raises(TypeError, match="coupling must be a layer .* it was the class GCNConv"):
+        GNNSSM(GCNConv, state_matrix(4))
+
+
 def test_batched_features(grid_graph):
     layer = GNNSSM(GCN(4, 4, "tanh").double(), state_matrix(4, dtype=FLOAT64))
     h, S = random(3, 12, 4), graphs.normalized_adjacency(*grid_graph, dtype=FLOAT64)

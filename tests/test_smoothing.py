@@ -422,6 +422,15 @@ def test_own_measures_and_refusals():
         trajectory([ADGN(4)], x[None], S)
 
 
+def test_what_is_no_stack_of_layers_is_named():
+    S, x = normalized_adjacency(ring(8), 8), torch.randn(8, 4)
+    with pytest.raises(TypeError, match=r"layers\[1\], a function, must return a tensor; it returned tuple"):
+        trajectory([GCN(4, 4), lambda h, S: (h, S)], x, S)
+    for call in (trajectory, local_norms, check_contraction, projected_trajectory):
+        with pytest.raises(TypeError, match="layers must be a list of layers.* it was a GCN$"):
+            call(GCN(4, 4), x, S)
+
+
 def test_overflow_is_recorded_not_raised():
     S, x = normalized_adjacency(complete(5), 5), torch.ones(5, 2)
     run = trajectory([lambda h, S: h * 1e30] * 3, x, S)

@@ -119,11 +119,40 @@ def test_a_diverging_loss_is_reported_with_its_epoch():
         fit(model, lambda: [0], lambda m, b: m.weight.sum() * float("nan"), lambda m: 0.0, TrainingConfig())
 
 
+def test_a_validation_score_that_is_nan_is_reported_with_its_epoch():
+    scores = iter([float("inf"), 2.0, float("nan")])  # infinite is a number: worse than any other
+    with pytest.raises(FloatingPointError, match="validation score became nan in epoch 2"):
+        fit(nn.Linear(1, 1), lambda: [0], lambda m, b: m.weight.sum(), lambda m: next(scores), TrainingConfig())
+    scores = iter([float("inf"), 2.0])
+    result = fit(nn.Linear(1, 1), lambda: [0], lambda m, b: m.weight.sum(), lambda m: next(scores), TrainingConfig(max_epochs=2))
+    assert result.best_epoch == 1
+
+
+def test_a_model_without_parameters_is_refused():
+    with pytest.raises(ValueError, match="model must have parameters to train; Identity has none"):
+        fit(nn.Identity(), lambda: [0], lambda m, b: torch.ones(1), lambda m: 0.0, TrainingConfig())
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"lr": "0.1"}, "lr must be a number; it was '0.1' of type str"),
+    ({"weight_decay": True}, "weight_decay must be a number; it was True"),
+    ({"clip": "1"}, "clip must be a number; it was '1'"),
+    ({"goal": "x"}, "goal must be a number; it was 'x'"),
+])
+def test_configurations_of_another_type_are_refused(options, message):
+    with pytest.raises(TypeError, match=message):
+        TrainingConfig(**options)
+
+
 @pytest.mark.parametrize("options, message", [
     ({"max_epochs": 0}, "max_epochs must be at least 1; it was 0"),
     ({"patience": -1}, "patience must be at least 1"),
     ({"lr": float("nan")}, "lr must be finite"),
     ({"weight_decay": -1.0}, "weight_decay must be finite and at least 0; it was -1.0"),
+    ({"clip": -1}, "clip must be None or above 0; it was -1"),
+    ({"clip": 0.0}, "clip must be None or above 0; it was 0.0"),
+    ({"clip": float("nan")}, "clip must be None or above 0; it was nan"),
+    ({"goal": float("nan")}, "goal must be None or a number; it was nan"),
 ])
 def test_bad_configurations_are_refused(options, message):
     with pytest.raises(ValueError, match=message):

@@ -33,7 +33,8 @@ class GNNSSM(nn.Module):
         returns ``(..., n, d)``.
 
     Raises:
-        TypeError: ``coupling`` is not callable; a matrix is no floating-point tensor; ``h`` or ``B`` has another dtype.
+        TypeError: ``coupling`` is not callable or a class; a matrix is no floating-point tensor; ``h``, ``B`` or what the
+            coupling returns has another dtype, or is no tensor.
         ValueError: ``Λ`` is not square, ``Λ`` or ``B`` not finite, ``B`` does not map into the width of ``Λ``, or ``h`` or
             what the coupling returns has another width.
     """
@@ -41,8 +42,7 @@ class GNNSSM(nn.Module):
     def __init__(self, coupling: Callable[..., Tensor] | None, state_matrix: Tensor,
                  input_matrix: Tensor | None = None) -> None:
         super().__init__()
-        if coupling is not None and not callable(coupling):
-            raise TypeError(f"coupling must be callable as coupling(h, *graph); it was {type(coupling).__name__}")
+        _check_coupling(coupling)
         check_square("state_matrix", state_matrix)
         if input_matrix is not None:
             _check_input_matrix(input_matrix, state_matrix)
@@ -80,11 +80,20 @@ class GNNSSM(nn.Module):
         memory = h @ self.Lambda
         if self.coupling is None:
             return memory
-        update = self.coupling(h, *graph)
+        update = self._checked(self.coupling(h, *graph), h)
+        return memory + (update if self.B is None else update @ self.B)
+
+    def _checked(self, update: object, h: Tensor) -> Tensor:
+        """What the coupling returned, if it can be added to ``h Λ``."""
+        if not isinstance(update, Tensor):
+            raise TypeError(f"coupling must return a tensor of features; it returned {type(update).__name__}")
         width = (self.Lambda if self.B is None else self.B).shape[0]
         if update.shape != (*h.shape[:-1], width):  # before + could broadcast it
             raise ValueError(f"coupling must return shape {(*h.shape[:-1], width)}; it returned {tuple(update.shape)}")
-        return memory + (update if self.B is None else update @ self.B)
+        # Under autocast the dtypes of intermediate results are torch's to choose.
+        if update.dtype != h.dtype and not torch.is_autocast_enabled(h.device.type):
+            raise TypeError(f"coupling must return the dtype of state_matrix ({h.dtype}); it returned {update.dtype}")
+        return update
 
     def kronecker_terms(self) -> dict[int, Tensor] | None:
         """``{0: Λ, 1: W B}`` for a linear GCN coupling: the Jacobian is ``Λᵀ ⊗ I + (W B)ᵀ ⊗ S``."""
@@ -97,6 +106,14 @@ class GNNSSM(nn.Module):
         terms = {power: weight @ B for power, weight in terms.items()}
         terms[0] = terms[0] + self.Lambda if 0 in terms else self.Lambda
         return terms
+
+
+def _check_coupling(coupling: object) -> None:
+    if isinstance(coupling, type):
+        raise TypeError("coupling must be a layer or another function, callable as coupling(h, *graph); "
+                        f"it was the class {coupling.__name__}")
+    if coupling is not None and not callable(coupling):
+        raise TypeError(f"coupling must be callable as coupling(h, *graph); it was {type(coupling).__name__}")
 
 
 def operator_of(layer: object) -> str:
