@@ -94,6 +94,18 @@ def test_coupling_of_another_shape_is_not_broadcast():
             GNNSSM(coupling, torch.eye(3, dtype=FLOAT64))(h)
 
 
+def test_arguments_by_name_reach_the_coupling(grid_graph):
+    edge_index, n = grid_graph
+    h, weight = random(n, 4), random(edge_index.shape[1]).abs()
+    layer = GNNSSM(GCNConv(4, 4).double(), state_matrix(4, dtype=FLOAT64))
+    by_name = layer(h, edge_index, edge_weight=weight)
+    assert torch.equal(by_name, layer(h, edge_index, weight)) and not torch.equal(by_name, layer(h, edge_index))
+    torch.testing.assert_close(by_name, h @ layer.Lambda + layer.coupling(h, edge_index, weight))
+    assert torch.equal(GNNSSM(None, layer.Lambda)(h, edge_index, edge_weight=weight), h @ layer.Lambda)
+    with pytest.raises(TypeError, match="edge_wieght"):
+        layer(h, edge_index, edge_wieght=weight)
+
+
 def test_a_coupling_that_returns_no_features_is_named(grid_graph):
     edge_index, n = grid_graph
     layer = GNNSSM(GATConv(4, 4), state_matrix(4))

@@ -23,14 +23,14 @@ class GNNSSM(nn.Module):
     module and are saved with it, but are not trained. Share one instance of each between layers as the paper does.
 
     Args:
-        coupling: ``F_k``, any callable ``coupling(h, *graph)`` of width ``d``: a layer of this package, a
+        coupling: ``F_k``, any callable ``coupling(h, *graph, **options)`` of width ``d``: a layer of this package, a
             torch-geometric convolution, or a reader's own. ``None`` for no coupling (``H Λ`` alone).
         state_matrix: ``Λ``, ``(d, d)``; see :func:`state_matrix`.
         input_matrix: ``B``, ``(d_F, d)``; the identity if ``None``.
 
     Shapes:
         ``h``: ``(..., n, d)``; ``graph``: ``(S,)`` for our layers, ``(edge_index,)`` for torch-geometric's;
-        returns ``(..., n, d)``.
+        returns ``(..., n, d)``. Arguments given by name (``edge_weight=...``) go to the coupling as they are.
 
     Raises:
         TypeError: ``coupling`` is not callable or a class; a matrix is no floating-point tensor; ``h``, ``B`` or what the
@@ -70,7 +70,7 @@ class GNNSSM(nn.Module):
         """Whether the coupling takes the initial features as a last argument."""
         return getattr(self.coupling, "needs_initial", False)
 
-    def forward(self, h: Tensor, *graph: Tensor) -> Tensor:
+    def forward(self, h: Tensor, *graph: Tensor, **options: object) -> Tensor:
         check_features(h)
         if h.shape[-1] != self.Lambda.shape[0]:
             raise ValueError(f"h must have {self.Lambda.shape[0]} features, the size of state_matrix; "
@@ -80,7 +80,7 @@ class GNNSSM(nn.Module):
         memory = h @ self.Lambda
         if self.coupling is None:
             return memory
-        update = self._checked(self.coupling(h, *graph), h)
+        update = self._checked(self.coupling(h, *graph, **options), h)
         return memory + (update if self.B is None else update @ self.B)
 
     def _checked(self, update: object, h: Tensor) -> Tensor:
