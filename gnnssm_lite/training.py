@@ -216,7 +216,14 @@ def train_node_classifier(model: nn.Module, data: Data, config: TrainingConfig, 
     Returns:
         ``{"train_accuracy", "val_accuracy", "test_accuracy", "best_epoch", "epochs", "history"}``; accuracies are shares
         between 0 and 1 of the weights with the lowest validation loss.
+
+    Raises:
+        ValueError: a mask is missing. As :func:`fit`, too.
     """
+    missing = [name for name in ("train_mask", "val_mask", "test_mask") if name not in data]
+    if missing:
+        raise ValueError("data must have the boolean masks train_mask, val_mask and test_mask over its nodes; "
+                         f"it has no {' and no '.join(missing)}")
     graph = _graph_arguments(model, data, layout)
     cross_entropy = nn.functional.cross_entropy
 

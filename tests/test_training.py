@@ -128,6 +128,14 @@ def test_a_validation_score_that_is_nan_is_reported_with_its_epoch():
     assert result.best_epoch == 1
 
 
+def test_a_missing_mask_is_named(karate):
+    with pytest.raises(ValueError, match="data must have the boolean masks .* it has no val_mask$"):
+        train_node_classifier(network(karate), karate_club(), TrainingConfig(max_epochs=1))
+    del karate.train_mask, karate.test_mask
+    with pytest.raises(ValueError, match="it has no train_mask and no test_mask$"):
+        train_node_classifier(network(karate), karate, TrainingConfig(max_epochs=1))
+
+
 def test_a_model_without_parameters_is_refused():
     with pytest.raises(ValueError, match="model must have parameters to train; Identity has none"):
         fit(nn.Identity(), lambda: [0], lambda m, b: torch.ones(1), lambda m: 0.0, TrainingConfig())
