@@ -6,6 +6,7 @@ apply as ``S @ h``. Introduced in chapter 1.
 """
 from __future__ import annotations
 
+import math
 import numbers
 import warnings
 
@@ -120,19 +121,39 @@ def batch_operator(kind: str, A: Tensor) -> Tensor:
     """The operators of many graphs of one size at once: :func:`operator` for a batch of dense adjacency matrices.
 
     Args:
-        kind: ``"normalized"``, ``"mean"`` or ``"adjacency"``. A: ``(..., n, n)``, symmetric, zero diagonal.
+        kind: ``"normalized"``, ``"mean"`` or ``"adjacency"``. A: ``(..., n, n)``, symmetric, non-negative, zero diagonal.
 
     Shapes:
         returns ``(..., n, n)``.
+
+    Raises:
+        TypeError, ValueError: ``A`` is no such batch of matrices; an unknown kind.
     """
     check_choice("kind", kind, tuple(OPERATORS))
+    _check_adjacency(A)
     if kind == "adjacency":
         return A
     if kind == "mean":
-        return A / A.sum(-1, keepdim=True).clamp(min=1)
+        degree = A.sum(-1, keepdim=True)
+        return A / torch.where(degree > 0, degree, 1)  # a node without neighbours has a row of zeros
     closed = A + torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     scale = closed.sum(-1).rsqrt()
     return scale.unsqueeze(-1) * closed * scale.unsqueeze(-2)
+
+
+def _check_adjacency(A: Tensor) -> None:
+    check_floating("A", A)
+    if A.layout != torch.strided or A.dim() < 2 or A.shape[-1] != A.shape[-2]:
+        raise ValueError(f"A must be dense, of shape (..., n, n); its shape was {tuple(A.shape)}, its layout {A.layout}")
+    if not A.numel():
+        return
+    low, high = map(float, A.aminmax())  # one pass, and NaN if there is one
+    if not (low > -math.inf and high < math.inf):
+        check_finite("A", A)
+    if low < 0:
+        raise ValueError(f"A must be non-negative; its smallest entry was {low:.4g}")
+    if not torch.equal(A, A.mT):
+        raise ValueError(f"A must be symmetric; max |A - Aᵀ| = {float((A - A.mT).abs().max()):.4g}")
 
 
 def _check_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -97,15 +97,30 @@ def normalized_rayleigh_quotient(h: Tensor, S: Tensor) -> Tensor:
         returns ``(...)``, float64.
 
     Raises:
-        TypeError, ValueError: wrong types, shapes that do not fit, features that are NaN or all zero.
+        TypeError, ValueError: wrong types, shapes that do not fit, an ``S`` that is not symmetric, features that are NaN or
+            all zero.
     """
     check_finite("h", check_features(h))
     check_floating("S", S)
     if S.shape[-2:] != (h.shape[-2], h.shape[-2]):
         raise ValueError(f"S must have shape (..., {h.shape[-2]}, {h.shape[-2]}) to fit h; "
                          f"its shape was {tuple(S.shape)}")
+    _check_symmetric(S.detach())
     unit = _unit(h, _refuse_zero(h))
     return (unit * (unit - S.double() @ unit)).sum((-2, -1)) / unit.square().sum((-2, -1))
+
+
+def _check_symmetric(S: Tensor) -> None:
+    """Refuse an ``S`` that differs from ``Sᵀ`` by more than rounding."""
+    if not S.numel():
+        return
+    if S.layout == torch.strided:
+        gap, largest = float((S - S.mT).abs().max()), float(S.abs().max())
+    else:
+        matrix = _scipy(S)
+        gap, largest = abs(matrix - matrix.T).max(), abs(matrix).max()
+    if not gap <= 1e-6 * max(1.0, largest):
+        raise ValueError(f"S must be symmetric; max |S - Sᵀ| = {gap:.4g}")
 
 
 def _pairs(edge_index: Tensor) -> Tensor:
@@ -335,6 +350,7 @@ def operator_norm(S: Tensor) -> float:
 
 
 def _scipy(S: Tensor) -> scipy.sparse.csr_matrix:
+    S = S if S.layout == torch.sparse_csr else S.to_sparse_csr()
     parts = (S.values().double(), S.col_indices(), S.crow_indices())
     return scipy.sparse.csr_matrix(tuple(part.cpu().numpy() for part in parts), shape=tuple(S.shape))
 

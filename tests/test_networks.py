@@ -43,6 +43,34 @@ def test_operators_of_a_batch_are_those_of_its_graphs(kind):
     assert torch.allclose(graphs.batch_operator(kind, A), each, atol=1e-15)
 
 
+@pytest.mark.parametrize("kind", ["normalized", "mean", "adjacency"])
+def test_operators_of_a_weighted_batch_are_those_of_its_graphs(kind):
+    """Rows of D⁻¹A sum to 1 however small the weights are."""
+    A = torch.stack([w * graphs.adjacency(GRAPHS[2], 8, dtype=FLOAT64) for w in (0.01, 0.1, 3.0)])
+    D = A.sum(-1)
+    found = graphs.batch_operator(kind, A)
+    closed = A + torch.eye(8, dtype=FLOAT64)
+    root = (D + 1).sqrt()
+    expected = {"mean": A / torch.where(D > 0, D, 1).unsqueeze(-1), "adjacency": A,
+                "normalized": closed / (root.unsqueeze(-1) * root.unsqueeze(-2))}[kind]
+    assert torch.allclose(found, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["normalized", "mean", "adjacency"])
+@pytest.mark.parametrize("A, error, message", [
+    (torch.tensor([[0.0, 1.0], [0.0, 0.0]]), ValueError, r"A must be symmetric; max \|A - Aᵀ\| = 1"),
+    (torch.tensor([[0.0, -1.0], [-1.0, 0.0]]), ValueError, "A must be non-negative; its smallest entry was -1"),
+    (torch.tensor([[0.0, torch.nan], [torch.nan, 0.0]]), ValueError, "A must be finite; 2 of its 4"),
+    (torch.ones(2, 3), ValueError, r"A must be dense, of shape \(..., n, n\); its shape was \(2, 3\)"),
+    (graphs.adjacency(graphs.ring(4), 4, "sparse"), ValueError, "A must be dense, .* its layout torch.sparse_csr"),
+    (torch.ones(2, 2, dtype=torch.bool), TypeError, "A must have a floating-point dtype"),
+    ([[0.0]], TypeError, "A must be a torch.Tensor"),
+])
+def test_batches_that_are_no_graphs_are_refused(kind, A, error, message):
+    with pytest.raises(error, match=message):
+        graphs.batch_operator(kind, A)
+
+
 def test_shell_operators_of_a_batch_are_those_of_its_graphs_and_the_identity_beyond_the_diameter():
     distance = torch.stack([graphs.shortest_path_lengths(edges, 8) for edges in GRAPHS])
     together = batch_shell_operators(distance, 7, FLOAT64)

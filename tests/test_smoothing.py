@@ -270,6 +270,20 @@ def test_quotients_do_not_change_with_the_scale_and_lie_in_the_spectrum(scale):
     assert float(normalized_rayleigh_quotient(scale * h, sparse)) == pytest.approx(float(R_sym), rel=1e-12)
 
 
+@pytest.mark.parametrize("form", [lambda S: S, lambda S: S.to_sparse_csr(), lambda S: S.to_sparse_coo(),
+                                  lambda S: torch.stack([S.T @ S, S])])
+def test_a_quotient_needs_a_symmetric_operator(form):
+    """xᵀ(I - S)x sees the symmetric part of S only, whose eigenvalues are not those of S."""
+    h, S = torch.randn(12, 4), form(torch.triu(torch.ones(12, 12)))
+    with pytest.raises(ValueError, match=r"S must be symmetric; max \|S - Sᵀ\| = 1$"):
+        normalized_rayleigh_quotient(h, S)
+    rounded = normalized_adjacency(ring(12), 12, "sparse").to_dense()
+    rounded[0, 1] *= 1 + 1e-7
+    assert 0 <= float(normalized_rayleigh_quotient(h, rounded)) < 2
+    assert float(normalized_rayleigh_quotient(h, rounded.to_sparse_coo())) == pytest.approx(
+        float(normalized_rayleigh_quotient(h, rounded)), rel=1e-6)
+
+
 def test_the_quotient_of_a_zero_matrix_is_refused_and_nan_in_a_trajectory():
     zero = torch.zeros(4, 2)
     for call in (lambda: rayleigh_quotient(zero, ring(4)),
