@@ -73,15 +73,19 @@ def normalized_adjacency(edge_index: Tensor, num_nodes: int, layout: str = "dens
     return _matrix(edge_index, scale[edge_index[0]] * weight * scale[edge_index[1]], num_nodes, layout)
 
 
-def mean_adjacency(edge_index: Tensor, num_nodes: int, layout: str = "dense",
-                   dtype: torch.dtype = torch.float32) -> Tensor:
+def mean_adjacency(edge_index: Tensor, num_nodes: int, layout: str = "dense", dtype: torch.dtype = torch.float32,
+                   edge_weight: Tensor | None = None) -> Tensor:
     r"""Row-normalised adjacency ``D^{-1} A``, the operator of GraphSAGE's mean aggregation.
 
-    The row of an isolated node is zero. Args, Shapes, Raises: as :func:`adjacency`.
+    With weights the mean is a weighted one. The row of an isolated node, or of one whose edges all weigh 0, is zero.
+    Args, Shapes, Raises: as :func:`adjacency`.
     """
     edge_index, num_nodes = check_edge_index(edge_index, num_nodes)
-    degree = torch.bincount(edge_index[0], minlength=num_nodes).to(_check_dtype(dtype))
-    return _matrix(edge_index, 1 / degree[edge_index[0]], num_nodes, layout)
+    weight = _edge_weight(edge_index, num_nodes, edge_weight, dtype)
+    # Summed in float64, so that low precision counts neighbours right, too.
+    degree = torch.zeros(num_nodes, dtype=torch.float64, device=weight.device).index_add(0, edge_index[0], weight.double())
+    degree = torch.where(degree > 0, degree, 1).to(dtype)
+    return _matrix(edge_index, weight / degree[edge_index[0]], num_nodes, layout)
 
 
 def laplacian(edge_index: Tensor, num_nodes: int, layout: str = "dense", dtype: torch.dtype = torch.float32,
@@ -108,13 +112,15 @@ OPERATORS = {"normalized": normalized_adjacency, "mean": mean_adjacency, "adjace
 
 
 def operator(kind: str, edge_index: Tensor, num_nodes: int, layout: str = "dense",
-             dtype: torch.dtype = torch.float32) -> Tensor:
+             dtype: torch.dtype = torch.float32, edge_weight: Tensor | None = None) -> Tensor:
     """The operator that a layer asks for by its ``operator`` attribute: ``"normalized"``, ``"mean"`` or ``"adjacency"``.
+
+    The other arguments are those of :func:`adjacency`.
 
     Example:
         >>> S = operator(GCN.operator, ring(6), 6)
     """
-    return OPERATORS[check_choice("kind", kind, tuple(OPERATORS))](edge_index, num_nodes, layout, dtype)
+    return OPERATORS[check_choice("kind", kind, tuple(OPERATORS))](edge_index, num_nodes, layout, dtype, edge_weight)
 
 
 def batch_operator(kind: str, A: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .checks import check_edge_index, check_features, check_finite, check_floating, check_int
-from .graphs import edges_of, laplacian, to_dense
+from .graphs import _edge_weight, edges_of, laplacian, to_dense
 from .jacobian import spectral_norm
 from .models.convolutions import GCN, identity
 from .models.networks import lift, readout
@@ -35,27 +35,28 @@ LIPSCHITZ = {identity: 1.0, torch.relu: 1.0, torch.tanh: 1.0, torch.sigmoid: 0.2
 
 # ---------------------------------------------------------------- measures
 
-def dirichlet_energy(h: Tensor, edge_index: Tensor) -> Tensor:
+def dirichlet_energy(h: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
     r"""Dirichlet energy, each undirected edge counted once (Eq. 11, chapter 6).
 
-    .. math:: E(H) = \operatorname{tr}(H^\top L H) = \sum_{(u,v) \in E} \|h_u - h_v\|^2
+    .. math:: E(H) = \operatorname{tr}(H^\top L H) = \sum_{(u,v) \in E} w_{uv} \|h_u - h_v\|^2
 
     Summed edge by edge, in blocks: time and memory are ``O(m d)`` and ``O(n d)``, the result is never negative, and it
     is exactly 0 for constant features.
 
     Args:
         h: ``(..., n, d)``, finite. edge_index: ``(2, E)``, both directions of every edge; self-loops do not count.
+        edge_weight: ``(E,)`` non-negative weights, the same for both directions; all ones if ``None``, as in the paper.
 
     Shapes:
         returns ``(...)``, float64: one number a feature matrix.
 
     Raises:
         TypeError, ValueError: no floating-point features, NaN or infinite ones; a graph that is not undirected or does
-            not fit ``h``.
+            not fit ``h``; weights that do not fit the edges, are negative or differ between directions.
 
     Source: Cai & Wang (2020).
     """
-    return _energy(h, _checked_pairs(h, edge_index))
+    return _energy(h, *_checked_pairs(h, edge_index, edge_weight))
 
 
 def feature_norm(h: Tensor) -> Tensor:
@@ -63,7 +64,7 @@ def feature_norm(h: Tensor) -> Tensor:
     return torch.linalg.vector_norm(check_features(h), dim=(-2, -1), dtype=torch.float64)
 
 
-def rayleigh_quotient(h: Tensor, edge_index: Tensor) -> Tensor:
+def rayleigh_quotient(h: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
     r"""Norm-free Dirichlet energy: how unlike neighbours are, whatever the size of the features (chapter 6).
 
     .. math:: R(H) = E(H) / \|H\|^2 \in [0, \lambda_{\max}(L)]
@@ -75,9 +76,9 @@ def rayleigh_quotient(h: Tensor, edge_index: Tensor) -> Tensor:
     Raises:
         TypeError, ValueError: as :func:`dirichlet_energy`; features that are all zero, for which there is no quotient.
     """
-    pairs = _checked_pairs(h, edge_index)
+    pairs, weight = _checked_pairs(h, edge_index, edge_weight)
     unit = _unit(h, _refuse_zero(h))
-    return _energy(unit, pairs) / unit.square().sum((-2, -1))
+    return _energy(unit, pairs, weight) / unit.square().sum((-2, -1))
 
 
 def normalized_rayleigh_quotient(h: Tensor, S: Tensor) -> Tensor:
@@ -128,9 +129,14 @@ def _pairs(edge_index: Tensor) -> Tensor:
     return edge_index[:, edge_index[0] < edge_index[1]]
 
 
-def _checked_pairs(h: Tensor, edge_index: Tensor) -> Tensor:
+def _checked_pairs(h: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """Each undirected edge once and, if there are any, the weights of these edges in float64."""
     check_finite("h", check_features(h))
-    return _pairs(check_edge_index(edge_index, h.shape[-2])[0])
+    edge_index, num_nodes = check_edge_index(edge_index, h.shape[-2])
+    if edge_weight is None:
+        return _pairs(edge_index), None
+    weight = _edge_weight(edge_index, num_nodes, edge_weight, torch.float64)
+    return _pairs(edge_index), weight[edge_index[0] < edge_index[1]]
 
 
 def _refuse_zero(h: Tensor) -> Tensor:
@@ -145,20 +151,28 @@ def _unit(h: Tensor, largest: Tensor) -> Tensor:
     return h.double() / largest.double()
 
 
-def _energy(h: Tensor, pairs: Tensor) -> Tensor:
-    return _edge_sums(h, pairs)[0]
+def _energy(h: Tensor, pairs: Tensor, weight: Tensor | None) -> Tensor:
+    return _edge_sums(h, pairs, weight)[0]
 
 
-def _edge_sums(h: Tensor, pairs: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-    """``Σ ‖h_u - h_v‖²`` over ``pairs`` and, for node weights ``s = scale``, ``(n, 1)``, ``Σ ‖s_u h_u - s_v h_v‖²``."""
+def _squares(differences: Tensor, weight: Tensor | None) -> Tensor:
+    squares = differences.double().square()
+    return (squares if weight is None else squares * weight.unsqueeze(-1)).sum((-2, -1))
+
+
+def _edge_sums(h: Tensor, pairs: Tensor, weight: Tensor | None = None,
+               scale: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """``Σ w ‖h_u - h_v‖²`` over ``pairs`` and, for factors ``s = scale`` of the nodes, ``(n, 1)``, the same of ``s h``."""
     plain = h.new_zeros(h.shape[:-2], dtype=torch.float64)
     scaled = None if scale is None else plain
     block = max(1, CHUNK // max(1, h.shape[-1] * math.prod(h.shape[:-2])))
-    for u, v in pairs.split(block, 1):
+    for start in range(0, pairs.shape[1], block):
+        u, v = pairs[:, start:start + block]
+        w = None if weight is None else weight[start:start + block]
         h_u, h_v = h.index_select(-2, u), h.index_select(-2, v)
-        plain = plain + (h_u - h_v).double().square().sum((-2, -1))
+        plain = plain + _squares(h_u - h_v, w)
         if scale is not None:
-            scaled = scaled + (scale[u] * h_u - scale[v] * h_v).square().sum((-2, -1))
+            scaled = scaled + _squares(scale[u] * h_u - scale[v] * h_v, w)
     return plain, scaled
 
 
@@ -208,7 +222,7 @@ def _each(layers: Iterable[Layer]) -> Iterator[Layer]:
 
 def trajectory(layers: Iterable[Layer], h: Tensor, *graph: object,
                measures: Iterable[str] | Mapping[str, Callable[[Tensor], object]] = MEASURES,
-               edge_index: Tensor | None = None) -> pd.DataFrame:
+               edge_index: Tensor | None = None, edge_weight: Tensor | None = None) -> pd.DataFrame:
     r"""Measures of the features after every layer of a stack; the features themselves are not kept.
 
     Args:
@@ -216,7 +230,10 @@ def trajectory(layers: Iterable[Layer], h: Tensor, *graph: object,
         measures: names out of ``"energy"`` (:func:`dirichlet_energy`), ``"norm"``, ``"rayleigh"`` (``E/‖H‖²``) and
             ``"normalized_rayleigh"`` (for ``I - Â``), or a mapping from names of your own to functions of ``H^{(k)}``
             that return a number; in a mapping the value ``None`` stands for the built-in measure of that name.
-        edge_index: edges for the built-in measures; by default those of ``graph[0]``, an ``edge_index`` or an operator.
+        edge_index: edges for the built-in measures; by default those of ``graph[0]``, an ``edge_index`` or an operator,
+            each with weight 1: an operator gives its pattern, not its weights.
+        edge_weight: weights of ``edge_index`` for the built-in measures, as in :func:`dirichlet_energy` and
+            :func:`~gnnssm_lite.graphs.normalized_adjacency`.
 
     Shapes:
         ``h``: ``(n, d)``; returns one row a layer, ``K + 1`` of them, with the columns ``layer`` and ``measures``.
@@ -236,7 +253,9 @@ def trajectory(layers: Iterable[Layer], h: Tensor, *graph: object,
     wanted = _resolve_measures(measures)
     over_edges = None
     if any(f is None and name != "norm" for name, f in wanted.items()):
-        over_edges = _edge_measures(h, _edges(graph) if edge_index is None else edge_index)
+        if edge_index is None:
+            edge_index = _edges(graph, edge_weight)
+        over_edges = _edge_measures(h, edge_index, edge_weight)
     rows = []
     for k, features in enumerate(walk(layers, h, *graph)):
         with torch.no_grad():
@@ -306,16 +325,19 @@ def _resolve_measures(measures: object) -> dict[str, Callable | None]:
     return wanted
 
 
-def _edge_measures(h: Tensor, edge_index: Tensor) -> Callable[[Tensor], dict[str, Tensor]]:
+def _edge_measures(h: Tensor, edge_index: Tensor,
+                   edge_weight: Tensor | None) -> Callable[[Tensor], dict[str, Tensor]]:
     """The built-in measures in one pass over the edges, with all that does not change between layers computed once."""
-    pairs = _checked_pairs(h, edge_index)
-    degree = torch.bincount(pairs.reshape(-1), minlength=h.shape[-2])
-    scale = (degree.double() + 1).rsqrt().unsqueeze(-1)  # hᵀ(I - Â)h = Σ ‖h_u/√d̃_u - h_v/√d̃_v‖²
+    pairs, weight = _checked_pairs(h, edge_index, edge_weight)
+    # hᵀ(I - Â)h = Σ w ‖h_u/√d̃_u - h_v/√d̃_v‖²; d̃ sums the weights of a node's edges and of its self-loop.
+    ones = pairs.new_ones(pairs.shape[1], dtype=torch.float64) if weight is None else weight
+    degree = _self_loops(edge_index, edge_weight, h).index_add(0, pairs[0], ones).index_add(0, pairs[1], ones)
+    scale = torch.where(degree > 0, degree, 1).rsqrt().unsqueeze(-1)
 
     def measure(features: Tensor) -> dict[str, Tensor]:
         largest = features.abs().max().double()
         unit = features.double() / torch.where(largest > 0, largest, torch.ones_like(largest))
-        plain, scaled = _edge_sums(unit, pairs, scale)
+        plain, scaled = _edge_sums(unit, pairs, weight, scale)
         square = unit.square().sum()  # 0 for features that are zero: the quotients are then 0/0, NaN
         return {"energy": plain * largest ** 2, "norm": feature_norm(features), "rayleigh": plain / square,
                 "normalized_rayleigh": scaled / square}
@@ -323,8 +345,19 @@ def _edge_measures(h: Tensor, edge_index: Tensor) -> Callable[[Tensor], dict[str
     return measure
 
 
-def _edges(graph: tuple) -> Tensor:
+def _self_loops(edge_index: Tensor, edge_weight: Tensor | None, h: Tensor) -> Tensor:
+    """Weight of the self-loop that each node has in ``Â``: 1 unless ``edge_index`` has that loop with another weight."""
+    loops = h.new_ones(h.shape[-2], dtype=torch.float64)
+    if edge_weight is not None:
+        given = edge_index[0] == edge_index[1]
+        loops[edge_index[0][given].long()] = edge_weight[given].double()
+    return loops
+
+
+def _edges(graph: tuple, edge_weight: Tensor | None) -> Tensor:
     first = graph[0] if graph else None
+    if edge_weight is not None and (not isinstance(first, Tensor) or first.is_floating_point()):
+        raise ValueError("edge_index must be given with edge_weight, so that each weight has its edge; it was None")
     if not isinstance(first, Tensor) or first.dim() != 2:
         raise ValueError("edge_index must be given when the first of graph is no operator and no edge_index; "
                          f"it was {type(first).__name__}")

@@ -225,11 +225,55 @@ def test_dirichlet_energy_is_the_trace_and_the_sum_over_undirected_edges(seed):
     assert energy == pytest.approx(float(torch.trace(h.T @ L @ h)), rel=1e-10, abs=1e-10)
 
 
+def weights_of(edge_index, seed):
+    """Random weights, the same for both directions, some of them 0."""
+    w = torch.rand(100, 100, dtype=F64, generator=torch.Generator().manual_seed(seed))
+    w = (w * w.T * 4 - 0.5).clamp(min=0)
+    return w[edge_index[0], edge_index[1]]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_weighted_energy_is_the_trace_with_the_weighted_laplacian(seed):
+    n = 3 + seed
+    edge_index = torch.cat([erdos_renyi(n, 0.5, seed), torch.tensor([[1], [1]])], 1)  # a self-loop, which does not count
+    h, w = torch.randn(2, n, 4, dtype=F64, generator=torch.Generator().manual_seed(seed)), weights_of(edge_index, seed)
+    L = laplacian(edge_index, n, dtype=F64, edge_weight=w)
+    expected = (h * (L @ h)).sum((-2, -1))
+    assert torch.allclose(dirichlet_energy(h, edge_index, w), expected, rtol=1e-10, atol=1e-10)
+    quotient = expected / h.square().sum((-2, -1))
+    assert torch.allclose(rayleigh_quotient(1e-200 * h, edge_index, w), quotient, rtol=1e-10, atol=1e-10)
+    assert torch.equal(dirichlet_energy(h, edge_index, torch.ones_like(w)), dirichlet_energy(h, edge_index))
+
+
+def test_an_integer_weight_counts_an_edge_as_often():
+    edge_index, times = ring(5), torch.tensor([3, 1, 0, 2, 4])
+    lower = edge_index[0] - edge_index[1]
+    w = times[torch.where((lower == 1) | (lower == -4), edge_index[0], edge_index[1])]  # edge (u - 1, u) has times[u]
+    h = torch.randn(5, 3, dtype=F64)
+    repeated = edge_index.repeat_interleave(w, 1)
+    by_hand = (h[repeated[0]] - h[repeated[1]]).square().sum() / 2
+    assert float(dirichlet_energy(h, edge_index, w.double())) == pytest.approx(float(by_hand), rel=1e-12)
+
+
+@pytest.mark.parametrize("weight, error", [
+    (torch.ones(3), ValueError), (-torch.ones(8), ValueError), (torch.arange(8.0), ValueError),
+    (torch.full((8,), torch.nan), ValueError), (torch.ones(8, dtype=torch.int64), TypeError),
+])
+def test_measures_refuse_weights_that_are_none(weight, error):
+    S = normalized_adjacency(ring(4), 4)
+    for call in (lambda: dirichlet_energy(torch.ones(4, 2), ring(4), weight), lambda: rayleigh_quotient(
+            torch.ones(4, 2), ring(4), weight), lambda: trajectory([], torch.ones(4, 2), S, edge_index=ring(4), edge_weight=weight)):
+        with pytest.raises(error, match="edge_weight must"):
+            call()
+
+
 def test_energy_in_blocks_is_the_energy_in_one(monkeypatch):
     h, edge_index = torch.randn(2, 30, 5, dtype=F64), grid(5, 6)
-    whole = dirichlet_energy(h, edge_index)
+    w = weights_of(edge_index, 0)
+    whole, weighted = dirichlet_energy(h, edge_index), dirichlet_energy(h, edge_index, w)
     monkeypatch.setattr("gnnssm_lite.smoothing.CHUNK", 33)
     assert torch.allclose(dirichlet_energy(h, edge_index), whole, rtol=1e-13)
+    assert torch.allclose(dirichlet_energy(h, edge_index, w), weighted, rtol=1e-13)
     assert whole.shape == (2,) and torch.allclose(whole[1], dirichlet_energy(h[1], edge_index))
 
 
@@ -345,6 +389,26 @@ def test_trajectory_is_the_measures_of_each_layer():
         assert row["norm"] == pytest.approx(float(feature_norm(h)), rel=1e-12)
         assert row["rayleigh"] == pytest.approx(float(rayleigh_quotient(h, edge_index)), rel=1e-12)
         assert row["normalized_rayleigh"] == pytest.approx(float(normalized_rayleigh_quotient(h, S)), abs=1e-12)
+
+
+@pytest.mark.parametrize("loops", [False, True])
+def test_weighted_trajectory_is_the_weighted_measures_of_each_layer(loops):
+    """A self-loop keeps its weight in Â, and a node without one gets one of weight 1."""
+    edge_index, n = grid(3, 4), 12
+    edge_index = torch.cat([edge_index, torch.tensor([[2, 5], [2, 5]])], 1) if loops else edge_index
+    w, x = 0.1 + weights_of(edge_index, 1), torch.randn(12, 3, dtype=F64)
+    S = normalized_adjacency(edge_index, n, "sparse", F64, edge_weight=w)
+    layers = [GCN(3, 3, "tanh").double() for _ in range(3)]
+    run = trajectory(layers, x, S, edge_index=edge_index, edge_weight=w)
+    for k, h in enumerate(walk(layers, x, S)):
+        assert run["energy"][k] == pytest.approx(float(dirichlet_energy(h, edge_index, w)), rel=1e-12)
+        assert run["rayleigh"][k] == pytest.approx(float(rayleigh_quotient(h, edge_index, w)), rel=1e-12)
+        assert run["normalized_rayleigh"][k] == pytest.approx(float(normalized_rayleigh_quotient(h, S)), rel=1e-12)
+    still = [lambda h, *graph: h]
+    assert trajectory(still, x, edge_index, edge_weight=w).equals(trajectory(still, x, edge_index=edge_index, edge_weight=w))
+    assert trajectory(still, x, S)["energy"][0] == pytest.approx(float(dirichlet_energy(x, edge_index)))  # its pattern
+    with pytest.raises(ValueError, match="edge_index must be given with edge_weight"):
+        trajectory(layers, x, S, edge_weight=w)
 
 
 def test_every_source_of_edges_gives_the_same_trajectory():
