@@ -281,9 +281,12 @@ def test_state_dict_restores_lambda_and_b():
 def test_the_given_matrix_stays_the_callers():
     Lambda = state_matrix(3, dtype=FLOAT64)
     before = Lambda.clone()
-    layer = GNNSSM(None, Lambda)
+    layer, other = GNNSSM(None, Lambda, Lambda), GNNSSM(None, Lambda, Lambda)
     layer.Lambda.zero_()
-    assert torch.equal(Lambda, before)
+    layer.B.zero_()
+    assert torch.equal(Lambda, before) and torch.equal(other.Lambda, before) and torch.equal(other.B, before)
+    Lambda.zero_()
+    assert torch.equal(other.Lambda, before) and torch.equal(other.B, before)
 
 
 def test_runs_on_the_device_of_its_inputs():

@@ -20,7 +20,8 @@ class GNNSSM(nn.Module):
     .. math:: H^{(k+1)} = H^{(k)} \Lambda + F_k(H^{(k)}, A) B
 
     ``Λ`` carries the memory, the coupling ``F_k`` the neighbourhood. ``Λ`` and ``B`` are buffers: they move with the
-    module and are saved with it, but are not trained. Share one instance of each between layers as the paper does.
+    module and are saved with it, but are not trained. The paper has one ``Λ`` and one ``B`` for all layers: give every
+    layer the same two. Each keeps copies of its own, so no layer changes when a given matrix or another layer's does.
 
     Args:
         coupling: ``F_k``, any callable ``coupling(h, *graph, **options)`` of width ``d``: a layer of this package, a
