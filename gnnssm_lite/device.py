@@ -13,10 +13,10 @@ def default_device(prefer: str | None = None) -> torch.device:
     """The device a chapter should compute on: a CUDA GPU when there is one, else the CPU.
 
     Args:
-        prefer: a device string such as ``"cpu"`` or ``"cuda:1"``; ``None`` lets the machine decide.
+        prefer: a CPU or a CUDA GPU by name, such as ``"cpu"`` or ``"cuda:1"``; ``None`` lets the machine decide.
 
     Raises:
-        ValueError: ``prefer`` names a device that this machine does not have.
+        ValueError: ``prefer`` names another kind of device, or one that this machine does not have.
     """
     if prefer is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -24,8 +24,13 @@ def default_device(prefer: str | None = None) -> torch.device:
         device = torch.device(prefer)
     except RuntimeError as error:
         raise ValueError(f"prefer must name a device, such as 'cpu'; it was {prefer!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"prefer must name the CPU or a CUDA device, such as 'cuda:0'; it was {prefer!r}")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"prefer must be a device of this machine; it was {prefer!r} and no CUDA device is available")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"prefer must be one of the {torch.cuda.device_count()} CUDA devices of this machine, counted "
+                         f"from 0; it was {prefer!r}")
     return device
 
 

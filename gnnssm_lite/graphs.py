@@ -6,6 +6,7 @@ apply as ``S @ h``. Introduced in chapter 1.
 """
 from __future__ import annotations
 
+import math
 import numbers
 import warnings
 
@@ -72,15 +73,19 @@ def normalized_adjacency(edge_index: Tensor, num_nodes: int, layout: str = "dens
     return _matrix(edge_index, scale[edge_index[0]] * weight * scale[edge_index[1]], num_nodes, layout)
 
 
-def mean_adjacency(edge_index: Tensor, num_nodes: int, layout: str = "dense",
-                   dtype: torch.dtype = torch.float32) -> Tensor:
+def mean_adjacency(edge_index: Tensor, num_nodes: int, layout: str = "dense", dtype: torch.dtype = torch.float32,
+                   edge_weight: Tensor | None = None) -> Tensor:
     r"""Row-normalised adjacency ``D^{-1} A``, the operator of GraphSAGE's mean aggregation.
 
-    The row of an isolated node is zero. Args, Shapes, Raises: as :func:`adjacency`.
+    With weights the mean is a weighted one. The row of an isolated node, or of one whose edges all weigh 0, is zero.
+    Args, Shapes, Raises: as :func:`adjacency`.
     """
     edge_index, num_nodes = check_edge_index(edge_index, num_nodes)
-    degree = torch.bincount(edge_index[0], minlength=num_nodes).to(_check_dtype(dtype))
-    return _matrix(edge_index, 1 / degree[edge_index[0]], num_nodes, layout)
+    weight = _edge_weight(edge_index, num_nodes, edge_weight, dtype)
+    # Summed in float64, so that low precision counts neighbours right, too.
+    degree = torch.zeros(num_nodes, dtype=torch.float64, device=weight.device).index_add(0, edge_index[0], weight.double())
+    degree = torch.where(degree > 0, degree, 1).to(dtype)
+    return _matrix(edge_index, weight / degree[edge_index[0]], num_nodes, layout)
 
 
 def laplacian(edge_index: Tensor, num_nodes: int, layout: str = "dense", dtype: torch.dtype = torch.float32,
@@ -107,32 +112,54 @@ OPERATORS = {"normalized": normalized_adjacency, "mean": mean_adjacency, "adjace
 
 
 def operator(kind: str, edge_index: Tensor, num_nodes: int, layout: str = "dense",
-             dtype: torch.dtype = torch.float32) -> Tensor:
+             dtype: torch.dtype = torch.float32, edge_weight: Tensor | None = None) -> Tensor:
     """The operator that a layer asks for by its ``operator`` attribute: ``"normalized"``, ``"mean"`` or ``"adjacency"``.
+
+    The other arguments are those of :func:`adjacency`.
 
     Example:
         >>> S = operator(GCN.operator, ring(6), 6)
     """
-    return OPERATORS[check_choice("kind", kind, tuple(OPERATORS))](edge_index, num_nodes, layout, dtype)
+    return OPERATORS[check_choice("kind", kind, tuple(OPERATORS))](edge_index, num_nodes, layout, dtype, edge_weight)
 
 
 def batch_operator(kind: str, A: Tensor) -> Tensor:
     """The operators of many graphs of one size at once: :func:`operator` for a batch of dense adjacency matrices.
 
     Args:
-        kind: ``"normalized"``, ``"mean"`` or ``"adjacency"``. A: ``(..., n, n)``, symmetric, zero diagonal.
+        kind: ``"normalized"``, ``"mean"`` or ``"adjacency"``. A: ``(..., n, n)``, symmetric, non-negative, zero diagonal.
 
     Shapes:
         returns ``(..., n, n)``.
+
+    Raises:
+        TypeError, ValueError: ``A`` is no such batch of matrices; an unknown kind.
     """
     check_choice("kind", kind, tuple(OPERATORS))
+    _check_adjacency(A)
     if kind == "adjacency":
         return A
     if kind == "mean":
-        return A / A.sum(-1, keepdim=True).clamp(min=1)
+        degree = A.sum(-1, keepdim=True)
+        return A / torch.where(degree > 0, degree, 1)  # a node without neighbours has a row of zeros
     closed = A + torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     scale = closed.sum(-1).rsqrt()
     return scale.unsqueeze(-1) * closed * scale.unsqueeze(-2)
+
+
+def _check_adjacency(A: Tensor) -> None:
+    check_floating("A", A)
+    if A.layout != torch.strided or A.dim() < 2 or A.shape[-1] != A.shape[-2]:
+        raise ValueError(f"A must be dense, of shape (..., n, n); its shape was {tuple(A.shape)}, its layout {A.layout}")
+    if not A.numel():
+        return
+    low, high = map(float, A.aminmax())  # one pass, and NaN if there is one
+    if not (low > -math.inf and high < math.inf):
+        check_finite("A", A)
+    if low < 0:
+        raise ValueError(f"A must be non-negative; its smallest entry was {low:.4g}")
+    if not torch.equal(A, A.mT):
+        raise ValueError(f"A must be symmetric; max |A - Aᵀ| = {float((A - A.mT).abs().max()):.4g}")
 
 
 def _check_dtype(dtype: torch.dtype) -> torch.dtype:

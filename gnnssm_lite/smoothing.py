@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from .checks import check_edge_index, check_features, check_finite, check_floating, check_int
-from .graphs import edges_of, laplacian, to_dense
+from .graphs import _edge_weight, edges_of, laplacian, to_dense
 from .jacobian import spectral_norm
 from .models.convolutions import GCN, identity
+from .models.networks import lift, readout
 from .models.recurrence import GNNSSM
 
 Layer = Callable[..., Tensor]
@@ -34,27 +35,28 @@ LIPSCHITZ = {identity: 1.0, torch.relu: 1.0, torch.tanh: 1.0, torch.sigmoid: 0.2
 
 # ---------------------------------------------------------------- measures
 
-def dirichlet_energy(h: Tensor, edge_index: Tensor) -> Tensor:
+def dirichlet_energy(h: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
     r"""Dirichlet energy, each undirected edge counted once (Eq. 11, chapter 6).
 
-    .. math:: E(H) = \operatorname{tr}(H^\top L H) = \sum_{(u,v) \in E} \|h_u - h_v\|^2
+    .. math:: E(H) = \operatorname{tr}(H^\top L H) = \sum_{(u,v) \in E} w_{uv} \|h_u - h_v\|^2
 
     Summed edge by edge, in blocks: time and memory are ``O(m d)`` and ``O(n d)``, the result is never negative, and it
     is exactly 0 for constant features.
 
     Args:
         h: ``(..., n, d)``, finite. edge_index: ``(2, E)``, both directions of every edge; self-loops do not count.
+        edge_weight: ``(E,)`` non-negative weights, the same for both directions; all ones if ``None``, as in the paper.
 
     Shapes:
         returns ``(...)``, float64: one number a feature matrix.
 
     Raises:
         TypeError, ValueError: no floating-point features, NaN or infinite ones; a graph that is not undirected or does
-            not fit ``h``.
+            not fit ``h``; weights that do not fit the edges, are negative or differ between directions.
 
     Source: Cai & Wang (2020).
     """
-    return _energy(h, _checked_pairs(h, edge_index))
+    return _energy(h, *_checked_pairs(h, edge_index, edge_weight))
 
 
 def feature_norm(h: Tensor) -> Tensor:
@@ -62,7 +64,7 @@ def feature_norm(h: Tensor) -> Tensor:
     return torch.linalg.vector_norm(check_features(h), dim=(-2, -1), dtype=torch.float64)
 
 
-def rayleigh_quotient(h: Tensor, edge_index: Tensor) -> Tensor:
+def rayleigh_quotient(h: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
     r"""Norm-free Dirichlet energy: how unlike neighbours are, whatever the size of the features (chapter 6).
 
     .. math:: R(H) = E(H) / \|H\|^2 \in [0, \lambda_{\max}(L)]
@@ -74,9 +76,9 @@ def rayleigh_quotient(h: Tensor, edge_index: Tensor) -> Tensor:
     Raises:
         TypeError, ValueError: as :func:`dirichlet_energy`; features that are all zero, for which there is no quotient.
     """
-    pairs = _checked_pairs(h, edge_index)
+    pairs, weight = _checked_pairs(h, edge_index, edge_weight)
     unit = _unit(h, _refuse_zero(h))
-    return _energy(unit, pairs) / unit.square().sum((-2, -1))
+    return _energy(unit, pairs, weight) / unit.square().sum((-2, -1))
 
 
 def normalized_rayleigh_quotient(h: Tensor, S: Tensor) -> Tensor:
@@ -96,15 +98,30 @@ def normalized_rayleigh_quotient(h: Tensor, S: Tensor) -> Tensor:
         returns ``(...)``, float64.
 
     Raises:
-        TypeError, ValueError: wrong types, shapes that do not fit, features that are NaN or all zero.
+        TypeError, ValueError: wrong types, shapes that do not fit, an ``S`` that is not symmetric, features that are NaN or
+            all zero.
     """
     check_finite("h", check_features(h))
     check_floating("S", S)
     if S.shape[-2:] != (h.shape[-2], h.shape[-2]):
         raise ValueError(f"S must have shape (..., {h.shape[-2]}, {h.shape[-2]}) to fit h; "
                          f"its shape was {tuple(S.shape)}")
+    _check_symmetric(S.detach())
     unit = _unit(h, _refuse_zero(h))
     return (unit * (unit - S.double() @ unit)).sum((-2, -1)) / unit.square().sum((-2, -1))
+
+
+def _check_symmetric(S: Tensor) -> None:
+    """Refuse an ``S`` that differs from ``Sᵀ`` by more than rounding."""
+    if not S.numel():
+        return
+    if S.layout == torch.strided:
+        gap, largest = float((S - S.mT).abs().max()), float(S.abs().max())
+    else:
+        matrix = _scipy(S)
+        gap, largest = abs(matrix - matrix.T).max(), abs(matrix).max()
+    if not gap <= 1e-6 * max(1.0, largest):
+        raise ValueError(f"S must be symmetric; max |S - Sᵀ| = {gap:.4g}")
 
 
 def _pairs(edge_index: Tensor) -> Tensor:
@@ -112,9 +129,14 @@ def _pairs(edge_index: Tensor) -> Tensor:
     return edge_index[:, edge_index[0] < edge_index[1]]
 
 
-def _checked_pairs(h: Tensor, edge_index: Tensor) -> Tensor:
+def _checked_pairs(h: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """Each undirected edge once and, if there are any, the weights of these edges in float64."""
     check_finite("h", check_features(h))
-    return _pairs(check_edge_index(edge_index, h.shape[-2])[0])
+    edge_index, num_nodes = check_edge_index(edge_index, h.shape[-2])
+    if edge_weight is None:
+        return _pairs(edge_index), None
+    weight = _edge_weight(edge_index, num_nodes, edge_weight, torch.float64)
+    return _pairs(edge_index), weight[edge_index[0] < edge_index[1]]
 
 
 def _refuse_zero(h: Tensor) -> Tensor:
@@ -129,20 +151,28 @@ def _unit(h: Tensor, largest: Tensor) -> Tensor:
     return h.double() / largest.double()
 
 
-def _energy(h: Tensor, pairs: Tensor) -> Tensor:
-    return _edge_sums(h, pairs)[0]
+def _energy(h: Tensor, pairs: Tensor, weight: Tensor | None) -> Tensor:
+    return _edge_sums(h, pairs, weight)[0]
 
 
-def _edge_sums(h: Tensor, pairs: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-    """``Σ ‖h_u - h_v‖²`` over ``pairs`` and, for node weights ``s = scale``, ``(n, 1)``, ``Σ ‖s_u h_u - s_v h_v‖²``."""
+def _squares(differences: Tensor, weight: Tensor | None) -> Tensor:
+    squares = differences.double().square()
+    return (squares if weight is None else squares * weight.unsqueeze(-1)).sum((-2, -1))
+
+
+def _edge_sums(h: Tensor, pairs: Tensor, weight: Tensor | None = None,
+               scale: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """``Σ w ‖h_u - h_v‖²`` over ``pairs`` and, for factors ``s = scale`` of the nodes, ``(n, 1)``, the same of ``s h``."""
     plain = h.new_zeros(h.shape[:-2], dtype=torch.float64)
     scaled = None if scale is None else plain
     block = max(1, CHUNK // max(1, h.shape[-1] * math.prod(h.shape[:-2])))
-    for u, v in pairs.split(block, 1):
+    for start in range(0, pairs.shape[1], block):
+        u, v = pairs[:, start:start + block]
+        w = None if weight is None else weight[start:start + block]
         h_u, h_v = h.index_select(-2, u), h.index_select(-2, v)
-        plain = plain + (h_u - h_v).double().square().sum((-2, -1))
+        plain = plain + _squares(h_u - h_v, w)
         if scale is not None:
-            scaled = scaled + (scale[u] * h_u - scale[v] * h_v).square().sum((-2, -1))
+            scaled = scaled + _squares(scale[u] * h_u - scale[v] * h_v, w)
     return plain, scaled
 
 
@@ -156,33 +186,43 @@ def walk(layers: Iterable[Layer], h: Tensor, *graph: object) -> Iterator[Tensor]
 
     Args:
         layers: callables ``layer(h, *graph)``; a generator may make each one just before it is needed.
-        h: ``(n, d)``, features. The first layer's ``lift`` turns them into its state, if it has one.
+        h: ``(n, d)``, features. The ``lift`` of the first layer, if it is one of this package
+            (:class:`~gnnssm_lite.models.convolutions.GraphLayer`), turns them into its state.
         graph: what the layers take beside features.
 
     Yields:
-        the ``readout`` of each state (the state itself for layers without one), the initial one first.
+        the ``readout`` of each state (the state itself for layers that are not of this package), the initial one first.
+
+    Raises:
+        TypeError: ``layers`` is a single layer; a layer returns no tensor.
     """
-    layers = iter(layers)
+    layers = _each(layers)
     first = next(layers, None)
     if first is None:
         yield h
         return
     with torch.no_grad():
-        state = first.lift(h) if hasattr(first, "lift") else h
-    yield _readout(first, state)
-    for layer in chain([first], layers):
+        state = lift(first, h)
+    yield readout(first, state)
+    for k, layer in enumerate(chain([first], layers)):
         with torch.no_grad():  # around the step only: a generator must not change the mode of the code that runs it
             state = layer(state, *graph)
-        yield _readout(layer, state)
+        if not isinstance(state, Tensor):
+            raise TypeError(f"layers[{k}], a {type(layer).__name__}, must return a tensor; it returned "
+                            f"{type(state).__name__}")
+        yield readout(layer, state)
 
 
-def _readout(layer: Layer, state: Tensor) -> Tensor:
-    return layer.readout(state) if hasattr(layer, "readout") else state
+def _each(layers: Iterable[Layer]) -> Iterator[Layer]:
+    if not isinstance(layers, Iterable):
+        raise TypeError(f"layers must be a list of layers, or anything that gives them one by one; "
+                        f"it was a {type(layers).__name__}")
+    return iter(layers)
 
 
 def trajectory(layers: Iterable[Layer], h: Tensor, *graph: object,
                measures: Iterable[str] | Mapping[str, Callable[[Tensor], object]] = MEASURES,
-               edge_index: Tensor | None = None) -> pd.DataFrame:
+               edge_index: Tensor | None = None, edge_weight: Tensor | None = None) -> pd.DataFrame:
     r"""Measures of the features after every layer of a stack; the features themselves are not kept.
 
     Args:
@@ -190,7 +230,10 @@ def trajectory(layers: Iterable[Layer], h: Tensor, *graph: object,
         measures: names out of ``"energy"`` (:func:`dirichlet_energy`), ``"norm"``, ``"rayleigh"`` (``E/‖H‖²``) and
             ``"normalized_rayleigh"`` (for ``I - Â``), or a mapping from names of your own to functions of ``H^{(k)}``
             that return a number; in a mapping the value ``None`` stands for the built-in measure of that name.
-        edge_index: edges for the built-in measures; by default those of ``graph[0]``, an ``edge_index`` or an operator.
+        edge_index: edges for the built-in measures; by default those of ``graph[0]``, an ``edge_index`` or an operator,
+            each with weight 1: an operator gives its pattern, not its weights.
+        edge_weight: weights of ``edge_index`` for the built-in measures, as in :func:`dirichlet_energy` and
+            :func:`~gnnssm_lite.graphs.normalized_adjacency`.
 
     Shapes:
         ``h``: ``(n, d)``; returns one row a layer, ``K + 1`` of them, with the columns ``layer`` and ``measures``.
@@ -198,7 +241,8 @@ def trajectory(layers: Iterable[Layer], h: Tensor, *graph: object,
     Quotients are NaN once features are exactly zero. Overflowing features give ``inf`` and NaN, no error.
 
     Raises:
-        TypeError, ValueError: ``h`` is no finite feature matrix; an unknown measure; a graph without edges to be found.
+        TypeError, ValueError: as :func:`walk`; ``h`` is no finite feature matrix; an unknown measure; a graph without
+            edges to be found.
 
     Example:
         >>> trajectory((GCN(64, 64) for _ in range(80)), x, S)
@@ -209,7 +253,9 @@ def trajectory(layers: Iterable[Layer], h: Tensor, *graph: object,
     wanted = _resolve_measures(measures)
     over_edges = None
     if any(f is None and name != "norm" for name, f in wanted.items()):
-        over_edges = _edge_measures(h, _edges(graph) if edge_index is None else edge_index)
+        if edge_index is None:
+            edge_index = _edges(graph, edge_weight)
+        over_edges = _edge_measures(h, edge_index, edge_weight)
     rows = []
     for k, features in enumerate(walk(layers, h, *graph)):
         with torch.no_grad():
@@ -279,16 +325,19 @@ def _resolve_measures(measures: object) -> dict[str, Callable | None]:
     return wanted
 
 
-def _edge_measures(h: Tensor, edge_index: Tensor) -> Callable[[Tensor], dict[str, Tensor]]:
+def _edge_measures(h: Tensor, edge_index: Tensor,
+                   edge_weight: Tensor | None) -> Callable[[Tensor], dict[str, Tensor]]:
     """The built-in measures in one pass over the edges, with all that does not change between layers computed once."""
-    pairs = _checked_pairs(h, edge_index)
-    degree = torch.bincount(pairs.reshape(-1), minlength=h.shape[-2])
-    scale = (degree.double() + 1).rsqrt().unsqueeze(-1)  # hᵀ(I - Â)h = Σ ‖h_u/√d̃_u - h_v/√d̃_v‖²
+    pairs, weight = _checked_pairs(h, edge_index, edge_weight)
+    # hᵀ(I - Â)h = Σ w ‖h_u/√d̃_u - h_v/√d̃_v‖²; d̃ sums the weights of a node's edges and of its self-loop.
+    ones = pairs.new_ones(pairs.shape[1], dtype=torch.float64) if weight is None else weight
+    degree = _self_loops(edge_index, edge_weight, h).index_add(0, pairs[0], ones).index_add(0, pairs[1], ones)
+    scale = torch.where(degree > 0, degree, 1).rsqrt().unsqueeze(-1)
 
     def measure(features: Tensor) -> dict[str, Tensor]:
         largest = features.abs().max().double()
         unit = features.double() / torch.where(largest > 0, largest, torch.ones_like(largest))
-        plain, scaled = _edge_sums(unit, pairs, scale)
+        plain, scaled = _edge_sums(unit, pairs, weight, scale)
         square = unit.square().sum()  # 0 for features that are zero: the quotients are then 0/0, NaN
         return {"energy": plain * largest ** 2, "norm": feature_norm(features), "rayleigh": plain / square,
                 "normalized_rayleigh": scaled / square}
@@ -296,8 +345,19 @@ def _edge_measures(h: Tensor, edge_index: Tensor) -> Callable[[Tensor], dict[str
     return measure
 
 
-def _edges(graph: tuple) -> Tensor:
+def _self_loops(edge_index: Tensor, edge_weight: Tensor | None, h: Tensor) -> Tensor:
+    """Weight of the self-loop that each node has in ``Â``: 1 unless ``edge_index`` has that loop with another weight."""
+    loops = h.new_ones(h.shape[-2], dtype=torch.float64)
+    if edge_weight is not None:
+        given = edge_index[0] == edge_index[1]
+        loops[edge_index[0][given].long()] = edge_weight[given].double()
+    return loops
+
+
+def _edges(graph: tuple, edge_weight: Tensor | None) -> Tensor:
     first = graph[0] if graph else None
+    if edge_weight is not None and (not isinstance(first, Tensor) or first.is_floating_point()):
+        raise ValueError("edge_index must be given with edge_weight, so that each weight has its edge; it was None")
     if not isinstance(first, Tensor) or first.dim() != 2:
         raise ValueError("edge_index must be given when the first of graph is no operator and no edge_index; "
                          f"it was {type(first).__name__}")
@@ -323,6 +383,7 @@ def operator_norm(S: Tensor) -> float:
 
 
 def _scipy(S: Tensor) -> scipy.sparse.csr_matrix:
+    S = S if S.layout == torch.sparse_csr else S.to_sparse_csr()
     parts = (S.values().double(), S.col_indices(), S.crow_indices())
     return scipy.sparse.csr_matrix(tuple(part.cpu().numpy() for part in parts), shape=tuple(S.shape))
 
@@ -337,22 +398,31 @@ def layer_norm_bound(layer: Layer, S: Tensor | float, lipschitz: float | None = 
 
     Args:
         layer: a :class:`~gnnssm_lite.models.convolutions.GCN`, or a
-            :class:`~gnnssm_lite.models.recurrence.GNNSSM` around one (or around nothing).
+            :class:`~gnnssm_lite.models.recurrence.GNNSSM` around one (or around nothing). A subclass counts as one as long
+            as it leaves ``forward`` as it is: another forward pass has another bound.
         S: the operator, ``(n, n)``, or its norm ``‖S‖₂`` where that is already known.
         lipschitz: ``Lip(σ)``, needed when σ is not one of the named activations.
 
     Raises:
-        TypeError: another kind of layer. ValueError: an activation whose Lipschitz constant is not known.
+        TypeError: another kind of layer, or a forward pass of its own.
+        ValueError: an activation whose Lipschitz constant is not known.
     """
-    if isinstance(layer, GNNSSM):
+    if _computes_as(layer, GNNSSM):
         update = 0.0 if layer.coupling is None else layer_norm_bound(layer.coupling, S, lipschitz)
         return operator_norm(layer.Lambda) + (1.0 if layer.B is None else operator_norm(layer.B)) * update
-    if not isinstance(layer, GCN):
-        raise TypeError(f"layer must be a GCN or a GNNSSM around one; it was {type(layer).__name__}")
+    if not _computes_as(layer, GCN):
+        own = " with a forward of its own" if isinstance(layer, (GCN, GNNSSM)) else ""
+        raise TypeError(f"layer must be a GCN or a GNNSSM around one; it was {type(layer).__name__}{own}")
     lipschitz = LIPSCHITZ.get(layer.activation) if lipschitz is None else float(lipschitz)
     if lipschitz is None:
         raise ValueError(f"lipschitz must be given for the activation {layer.activation!r}")
     return lipschitz * (operator_norm(S) if isinstance(S, Tensor) else float(S)) * operator_norm(layer.weight)
+
+
+def _computes_as(layer: Layer, kind: type[nn.Module]) -> bool:
+    """Whether calling ``layer`` runs the forward pass of ``kind`` itself, not one that a subclass or the instance has."""
+    return (isinstance(layer, kind) and type(layer).forward is kind.forward and type(layer).__call__ is kind.__call__
+            and "forward" not in vars(layer))
 
 
 def local_norms(layers: Iterable[Layer], h: Tensor, *graph: Tensor) -> np.ndarray:
@@ -361,7 +431,7 @@ def local_norms(layers: Iterable[Layer], h: Tensor, *graph: Tensor) -> np.ndarra
     Matrix-free, so it serves large graphs. The assumption of Proposition 4.2 is about all inputs, not these alone.
     """
     norms = []
-    for layer in layers:
+    for layer in _each(layers):
         norms.append(spectral_norm(layer, h, *graph))
         with torch.no_grad():
             h = layer(h, *graph)
@@ -530,7 +600,7 @@ def check_contraction(layers: Iterable[Layer], h: Tensor, S: Tensor, norms: Sequ
     Example:
         >>> check_contraction([GCN(4, 4, "tanh").double() for _ in range(8)], x, S).violations
     """
-    layers = list(layers)
+    layers = list(_each(layers))
     if norms is None:
         norm = operator_norm(S)
         norms = [layer_norm_bound(layer, norm) for layer in layers]

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import copy
 import io
+import math
+import numbers
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +21,7 @@ from .datasets.cache import write_atomic
 from .datasets.transfer import TransferTask
 from .device import fork_rng, get_rng_state, set_rng_state
 from .graphs import operator
+from .models.recurrence import operator_of
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,11 @@ class TrainingConfig:
         lr: learning rate of Adam.
         weight_decay: of Adam, on all parameters.
         seed: of everything random during training, dropout and batch order.
-        clip: largest gradient norm, ``None`` for no clipping.
+        clip: largest gradient norm, above 0; ``None`` for no clipping.
         goal: stop as soon as the validation score is at most this; ``None`` to go on.
+
+    Raises:
+        TypeError, ValueError: a field that is no such number.
     """
 
     max_epochs: int = 200
@@ -48,9 +54,19 @@ class TrainingConfig:
         check_int("patience", self.patience, 1)
         check_int("seed", self.seed, 0)
         for name in ("lr", "weight_decay"):
-            value = getattr(self, name)
-            if not 0 <= value < float("inf"):
+            value = _check_real(name, getattr(self, name))
+            if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be finite and at least 0; it was {value}")
+        if self.clip is not None and not _check_real("clip", self.clip) > 0:
+            raise ValueError(f"clip must be None or above 0; it was {self.clip}")
+        if self.goal is not None and math.isnan(_check_real("goal", self.goal)):
+            raise ValueError(f"goal must be None or a number; it was {self.goal}")
+
+
+def _check_real(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number; it was {value!r} of type {type(value).__name__}")
+    return value
 
 
 @dataclass(frozen=True)
@@ -80,10 +96,11 @@ def fit(model: nn.Module, batches: Callable[[], Iterable], loss: Callable[[nn.Mo
         watch: ``watch(model, epoch)``, called after each validation in ``eval`` mode; what it returns joins the history.
 
     Raises:
-        FloatingPointError: the loss became NaN or infinite, with the epoch.
-        ValueError: the checkpoint belongs to another configuration.
+        FloatingPointError: the loss became NaN or infinite, or the validation score NaN, with the epoch. An infinite
+            score is no error: it is worse than any other.
+        ValueError: the model has no parameters; the checkpoint belongs to another configuration.
     """
-    device = next(model.parameters()).device
+    device = _device_of(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
     state = {"epoch": 0, "best_epoch": -1, "best": float("inf"), "weights": None, "history": []}
     with fork_rng(device):
@@ -95,7 +112,7 @@ def fit(model: nn.Module, batches: Callable[[], Iterable], loss: Callable[[nn.Mo
             training_loss = _epoch(model, batches(), loss, optimizer, config, state["epoch"])
             model.eval()
             with torch.no_grad():
-                score = float(validate(model))
+                score = _checked_score(validate(model), state["epoch"])
             seen = {} if watch is None else watch(model, state["epoch"])
             state["history"].append({"epoch": state["epoch"], "loss": training_loss, "validation": score} | seen)
             if score < state["best"]:
@@ -111,6 +128,19 @@ def fit(model: nn.Module, batches: Callable[[], Iterable], loss: Callable[[nn.Mo
     if checkpoint is not None:
         Path(checkpoint).unlink(missing_ok=True)
     return TrainingResult(state["best_epoch"], state["best"], pd.DataFrame(state["history"]))
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    parameter = next(model.parameters(), None)
+    if parameter is None:
+        raise ValueError(f"model must have parameters to train; {type(model).__name__} has none")
+    return parameter.device
+
+
+def _checked_score(score: object, epoch: int) -> float:
+    if math.isnan(score := float(score)):  # NaN compares with nothing: the best epoch would stay as it is
+        raise FloatingPointError(f"the validation score became nan in epoch {epoch}")
+    return score
 
 
 def _goes_on(state: dict, config: TrainingConfig) -> bool:
@@ -161,11 +191,14 @@ def accuracy(logits: Tensor, y: Tensor) -> float:
     return float((logits.argmax(-1) == y).float().mean())
 
 
-def _graph_arguments(model: nn.Module, data: Data, layout: str) -> tuple:
-    """What ``model`` takes beside features; ``(Â,)`` if it does not say."""
+def _graph_arguments(model: nn.Module, data: Data | TransferTask, layout: str) -> tuple:
+    """What ``model`` takes beside features; if it does not say, ``(edge_index,)`` for torch-geometric's and ``(Â,)``."""
     if hasattr(model, "graph_arguments"):
         return model.graph_arguments(data.edge_index, data.num_nodes, layout, data.x.dtype)
-    return (operator(getattr(model, "operator", "normalized"), data.edge_index, data.num_nodes, layout, data.x.dtype),)
+    kind = operator_of(model)
+    if kind == "edge_index":
+        return (data.edge_index,)
+    return (operator(kind, data.edge_index, data.num_nodes, layout, data.x.dtype),)
 
 
 def train_node_classifier(model: nn.Module, data: Data, config: TrainingConfig, *, layout: str = "sparse",
@@ -173,7 +206,9 @@ def train_node_classifier(model: nn.Module, data: Data, config: TrainingConfig, 
     """Train ``model(x, S)`` on the nodes of ``data.train_mask``, stop on ``val_mask``, and only then look at ``test_mask``.
 
     Args:
-        model: called as ``model(x, S)``, ``S`` the operator that its ``operator`` attribute names (``Â`` if it has none).
+        model: called as ``model(x, S)``, ``S`` the operator that its ``operator`` attribute names (``Â`` if it has none);
+            as ``model(x, edge_index)`` if it is made of torch-geometric's layers
+            (:func:`~gnnssm_lite.models.recurrence.operator_of`).
         data: with ``x, edge_index, y`` and the three masks, on the model's device.
         config, checkpoint, progress: as :func:`fit`.
         layout: of ``S``.
@@ -181,7 +216,14 @@ def train_node_classifier(model: nn.Module, data: Data, config: TrainingConfig, 
     Returns:
         ``{"train_accuracy", "val_accuracy", "test_accuracy", "best_epoch", "epochs", "history"}``; accuracies are shares
         between 0 and 1 of the weights with the lowest validation loss.
+
+    Raises:
+        ValueError: a mask is missing. As :func:`fit`, too.
     """
+    missing = [name for name in ("train_mask", "val_mask", "test_mask") if name not in data]
+    if missing:
+        raise ValueError("data must have the boolean masks train_mask, val_mask and test_mask over its nodes; "
+                         f"it has no {' and no '.join(missing)}")
     graph = _graph_arguments(model, data, layout)
     cross_entropy = nn.functional.cross_entropy
 
@@ -264,8 +306,7 @@ def train_transfer(model: nn.Module, task: TransferTask, config: TrainingConfig,
     inputs: the result says whether a signal can be learnt across the graph, not how it generalises.
 
     Args:
-        model: ``model(x, *graph) -> (b, n, classes)`` with ``graph_arguments``
-            (:class:`~gnnssm_lite.models.networks.Network`).
+        model: ``model(x, *graph) -> (b, n, classes)``; ``graph`` as in :func:`train_node_classifier`, with a dense ``S``.
         task: on the model's device (:func:`gnnssm_lite.datasets.ring_transfer`).
         config, checkpoint, progress: as :func:`fit`; an epoch is one step.
 
@@ -273,7 +314,7 @@ def train_transfer(model: nn.Module, task: TransferTask, config: TrainingConfig,
         ``{"accuracy", "loss", "best_epoch", "epochs", "history"}`` of the weights with the lowest loss.
     """
     one = task.distinct()
-    graph = model.graph_arguments(one.edge_index, one.num_nodes)
+    graph = _graph_arguments(model, one, "dense")
 
     def loss(model: nn.Module, x: Tensor) -> Tensor:
         return nn.functional.cross_entropy(model(x, *graph)[:, one.target], one.y)

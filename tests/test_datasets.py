@@ -291,9 +291,13 @@ def test_karate_club_numbers_the_members_as_torch_geometric_does():
     assert nx.karate_club_graph().nodes[33]["club"] == "Officer"
 
 
-@pytest.mark.parametrize("classes", [3, True, "2", None])
-def test_karate_club_refuses_bad_arguments(classes):
-    with pytest.raises(ValueError, match="classes must be 2 or 4"):
+@pytest.mark.parametrize(("classes", "error", "message"), [
+    (3, ValueError, "classes must be 2 or 4"), (1, ValueError, "classes must be at least 2"),
+    (2.0, TypeError, "classes must be an integer; it was 2.0"), (True, TypeError, "classes must be an integer"),
+    ("2", TypeError, "classes must be an integer"), (None, TypeError, "classes must be an integer"),
+])
+def test_karate_club_refuses_bad_arguments(classes, error, message):
+    with pytest.raises(error, match=message):
         karate_club(classes)
 
 

@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+
+from gnnssm_lite.device import default_device
 
 ROOT = Path(__file__).resolve().parents[1]
 TOP_LEVEL = {
@@ -300,6 +303,24 @@ def test_page_that_goes_away_takes_its_numbers_along(tmp_path):
     shutil.rmtree(tmp_path / "out")
     _, warnings = build(tmp_path)
     assert len([line for line in warnings if "no target for the mention" in line]) == 1
+
+
+# -- where computations run -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefer", ["mps", "xpu", "meta", "gpu"])
+def test_only_devices_that_the_package_knows_are_preferred(prefer):
+    with pytest.raises(ValueError, match=f"prefer must name .* it was '{prefer}'"):
+        default_device(prefer)
+    assert default_device("cpu") == torch.device("cpu")
+
+
+def test_an_accelerator_with_too_large_a_number_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(default_device(prefer)) for prefer in ("cuda", "cuda:1")] == ["cuda", "cuda:1"]
+    with pytest.raises(ValueError, match="prefer must be one of the 2 CUDA devices .* it was 'cuda:2'"):
+        default_device("cuda:2")
 
 
 # -- the book's surroundings ----------------------------------------------------------------------------------------

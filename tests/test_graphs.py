@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
-from torch_geometric.utils import get_laplacian, to_dense_adj
+from torch_geometric.utils import get_laplacian, scatter, to_dense_adj
 
 from gnnssm_lite import graphs, jacobian
 from gnnssm_lite.models import GCN, GraphSAGE
@@ -96,6 +96,22 @@ def test_edge_weights_enter_like_torch_geometrics(grid_graph):
     assert torch.allclose(L, torch.diag(A.sum(1)) - A)
 
 
+def test_weighted_means_are_those_over_edges_repeated_as_often(grid_graph):
+    """Weights 0 to 3 against torch-geometric's mean over edges that come 0 to 3 times; no edges left, no mean."""
+    edge_index, n = grid_graph
+    times = (edge_index[0] * edge_index[1]) % 4
+    times[(edge_index == 11).any(0)] = 0  # the last corner is isolated then
+    h = torch.randn(n, 3, dtype=FLOAT64)
+    repeated = edge_index.repeat_interleave(times, 1)
+    expected = scatter(h[repeated[1]], repeated[0], 0, n, "mean")
+    for layout in graphs.LAYOUTS:
+        P = graphs.mean_adjacency(edge_index, n, layout, FLOAT64, edge_weight=times.double())
+        assert torch.allclose(P @ h, expected, atol=1e-14) and not (P @ h)[11].any()
+    ones = torch.ones(edge_index.shape[1])
+    assert torch.equal(graphs.mean_adjacency(edge_index, n, edge_weight=ones), graphs.mean_adjacency(edge_index, n))
+    assert float(graphs.mean_adjacency(graphs.star(400), 400, dtype=torch.bfloat16)[0].sum(dtype=FLOAT64)) == pytest.approx(1, rel=0.01)
+
+
 def test_an_edge_of_weight_zero_is_no_edge():
     """Both layouts agree on the pattern, also where the sparse one stores a zero."""
     weight = torch.tensor([1.0, 0.0, 1.0, 0.0])
@@ -152,6 +168,11 @@ def test_mean_adjacency_averages_over_neighbours(graph):
 def test_operator_gives_what_a_layer_asks_for(grid_graph):
     assert torch.equal(graphs.operator(GCN.operator, *grid_graph), graphs.normalized_adjacency(*grid_graph))
     assert torch.equal(graphs.operator(GraphSAGE.operator, *grid_graph), graphs.mean_adjacency(*grid_graph))
+    weight = 0.5 + (grid_graph[0][0] * grid_graph[0][1]).float()
+    for kind, build in (("normalized", graphs.normalized_adjacency), ("mean", graphs.mean_adjacency), ("adjacency", graphs.adjacency)):
+        weighted = build(*grid_graph, edge_weight=weight)
+        assert torch.equal(graphs.operator(kind, *grid_graph, edge_weight=weight), weighted)
+        assert not torch.equal(weighted, build(*grid_graph))
 
 
 # ---------------------------------------------------------------- spectra

@@ -2,11 +2,14 @@
 import pytest
 import torch
 from torch import nn
+from torch_geometric.nn import GATConv, GCNConv
 
 from gnnssm_lite import graphs
 from gnnssm_lite.models import (
     GCN,
     GNNSSM,
+    Network,
+    Residual,
     batch_shell_operators,
     build,
     kGCN,
@@ -16,6 +19,7 @@ from gnnssm_lite.models import (
     state_matrix,
 )
 from gnnssm_lite.models.networks import pool
+from gnnssm_lite.models.recurrence import operator_of
 
 FLOAT64 = torch.float64
 GRAPHS = [graphs.path(8), graphs.ring(8), graphs.erdos_renyi(8, 0.4, 3), graphs.complete(8)]
@@ -37,6 +41,34 @@ def test_operators_of_a_batch_are_those_of_its_graphs(kind):
     A = torch.stack([graphs.adjacency(e, 8, dtype=FLOAT64) for e in edges])
     each = torch.stack([graphs.operator(kind, e, 8, dtype=FLOAT64) for e in edges])
     assert torch.allclose(graphs.batch_operator(kind, A), each, atol=1e-15)
+
+
+@pytest.mark.parametrize("kind", ["normalized", "mean", "adjacency"])
+def test_operators_of_a_weighted_batch_are_those_of_its_graphs(kind):
+    """Rows of D⁻¹A sum to 1 however small the weights are."""
+    A = torch.stack([w * graphs.adjacency(GRAPHS[2], 8, dtype=FLOAT64) for w in (0.01, 0.1, 3.0)])
+    D = A.sum(-1)
+    found = graphs.batch_operator(kind, A)
+    closed = A + torch.eye(8, dtype=FLOAT64)
+    root = (D + 1).sqrt()
+    expected = {"mean": A / torch.where(D > 0, D, 1).unsqueeze(-1), "adjacency": A,
+                "normalized": closed / (root.unsqueeze(-1) * root.unsqueeze(-2))}[kind]
+    assert torch.allclose(found, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["normalized", "mean", "adjacency"])
+@pytest.mark.parametrize("A, error, message", [
+    (torch.tensor([[0.0, 1.0], [0.0, 0.0]]), ValueError, r"A must be symmetric; max \|A - Aᵀ\| = 1"),
+    (torch.tensor([[0.0, -1.0], [-1.0, 0.0]]), ValueError, "A must be non-negative; its smallest entry was -1"),
+    (torch.tensor([[0.0, torch.nan], [torch.nan, 0.0]]), ValueError, "A must be finite; 2 of its 4"),
+    (torch.ones(2, 3), ValueError, r"A must be dense, of shape \(..., n, n\); its shape was \(2, 3\)"),
+    (graphs.adjacency(graphs.ring(4), 4, "sparse"), ValueError, "A must be dense, .* its layout torch.sparse_csr"),
+    (torch.ones(2, 2, dtype=torch.bool), TypeError, "A must have a floating-point dtype"),
+    ([[0.0]], TypeError, "A must be a torch.Tensor"),
+])
+def test_batches_that_are_no_graphs_are_refused(kind, A, error, message):
+    with pytest.raises(error, match=message):
+        graphs.batch_operator(kind, A)
 
 
 def test_shell_operators_of_a_batch_are_those_of_its_graphs_and_the_identity_beyond_the_diameter():
@@ -136,6 +168,59 @@ def test_sparse_operators_give_the_numbers_of_dense_ones(name):
 def test_pooling_is_sum_maximum_and_mean():
     h = torch.tensor([[[1.0, -2.0], [3.0, 0.0]], [[0.0, 1.0], [-1.0, 1.0]]])
     assert torch.equal(pool(h), torch.tensor([[4.0, -2.0, 3.0, 0.0, 2.0, -1.0], [-1.0, 2.0, 0.0, 1.0, -0.5, 1.0]]))
+
+
+# ---------------------------------------------------------------- torch-geometric's layers
+
+class Wrapped(nn.Module):
+    """A reader's own layer around another one; it names no operator."""
+
+    def __init__(self, conv):
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, h, graph):
+        return torch.tanh(self.conv(h, graph))
+
+
+def network_of(*layers):
+    return Network(nn.Linear(3, 4), list(layers), nn.Linear(4, 2)).double()
+
+
+@pytest.mark.parametrize("around", [lambda conv: conv, Residual, Wrapped, lambda conv: GNNSSM(conv, torch.eye(4)),
+                                    lambda conv: GNNSSM(Wrapped(conv), torch.eye(4)), lambda conv: Residual(Wrapped(conv))])
+@pytest.mark.parametrize("conv", [GCNConv, GATConv])
+def test_layers_of_torch_geometric_get_edge_index_and_give_the_numbers_of_ours(conv, around):
+    """Â in its place would be read as a graph with weights, and normalised a second time."""
+    edges, x = GRAPHS[2], torch.randn(8, 3, dtype=FLOAT64)
+    model = network_of(around(conv(4, 4)), around(conv(4, 4)))
+    assert operator_of(model.layers[0]) == model.operator == "edge_index"
+    for layout in graphs.LAYOUTS:
+        graph = model.graph_arguments(edges, 8, layout, FLOAT64)
+        assert len(graph) == 1 and graph[0] is edges
+    if conv is GCNConv:
+        ours = network_of(*(around(GCN(4, 4, None, bias=True)) for _ in range(2)))
+        ours.load_state_dict({key.replace(".lin.weight", ".weight"): value.T if ".lin.weight" in key else value
+                              for key, value in model.state_dict().items()})
+        assert ours.operator == "normalized"
+        assert torch.allclose(model(x, *graph), ours(x, *ours.graph_arguments(edges, 8, dtype=FLOAT64)), atol=1e-12)
+
+
+def test_layers_that_name_an_operator_and_functions_keep_theirs():
+    assert [operator_of(layer) for layer in (GCN(4, 4), GCN(4, 4, operator="mean"), kGCN(4, 4), None, lambda h, S: h,
+                                             Wrapped(GCN(4, 4)))] == [
+        "normalized", "mean", "shells", "normalized", "normalized", "normalized"]
+    named = Wrapped(GCNConv(4, 4))
+    named.operator = "adjacency"
+    assert operator_of(named) == GNNSSM(named, torch.eye(4)).operator == "adjacency"
+
+
+def test_a_layer_with_edge_index_cannot_stand_beside_one_with_an_operator():
+    memory = GNNSSM(None, torch.eye(4, dtype=FLOAT64))  # takes anything
+    assert network_of(memory, GCNConv(4, 4)).graph_arguments(GRAPHS[0], 8) == (GRAPHS[0],)
+    for layers in ((GCN(4, 4), GCNConv(4, 4)), (GCNConv(4, 4), GNNSSM(GCN(4, 4), torch.eye(4)))):
+        with pytest.raises(ValueError, match=r"layers must all take edge_index .* layers\[[01]\] was G.*'normalized'"):
+            network_of(*layers).graph_arguments(GRAPHS[0], 8)
 
 
 # ---------------------------------------------------------------- Eq. (21)

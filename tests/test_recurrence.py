@@ -94,6 +94,46 @@ def test_coupling_of_another_shape_is_not_broadcast():
             GNNSSM(coupling, torch.eye(3, dtype=FLOAT64))(h)
 
 
+def test_arguments_by_name_reach_the_coupling(grid_graph):
+    edge_index, n = grid_graph
+    h, weight = random(n, 4), random(edge_index.shape[1]).abs()
+    layer = GNNSSM(GCNConv(4, 4).double(), state_matrix(4, dtype=FLOAT64))
+    by_name = layer(h, edge_index, edge_weight=weight)
+    assert torch.equal(by_name, layer(h, edge_index, weight)) and not torch.equal(by_name, layer(h, edge_index))
+    torch.testing.assert_close(by_name, h @ layer.Lambda + layer.coupling(h, edge_index, weight))
+    assert torch.equal(GNNSSM(None, layer.Lambda)(h, edge_index, edge_weight=weight), h @ layer.Lambda)
+    with pytest.raises(TypeError, match="edge_wieght"):
+        layer(h, edge_index, edge_wieght=weight)
+
+
+def test_a_coupling_that_returns_no_features_is_named(grid_graph):
+    edge_index, n = grid_graph
+    layer = GNNSSM(GATConv(4, 4), state_matrix(4))
+    with pytest.raises(TypeError, match="coupling must return a tensor of features; it returned tuple"):
+        layer(torch.randn(n, 4), edge_index, None, None, True)  # asks for the attention weights, too
+
+
+def test_a_coupling_that_returns_another_dtype_is_named():
+    for B in (None, torch.eye(3, dtype=FLOAT64)):
+        layer = GNNSSM(lambda h: h.float(), torch.eye(3, dtype=FLOAT64), B)
+        with pytest.raises(TypeError, match=r"coupling must return the dtype of state_matrix \(torch.float64\); it returned "
+                                            "torch.float32"):
+            layer(random(5, 3))
+
+
+def test_autocast_chooses_the_dtypes_of_a_step(grid_graph):
+    edge_index, n = grid_graph
+    layer, h = GNNSSM(Tanh(GCNConv(4, 4)), state_matrix(4), torch.eye(4)), torch.randn(n, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = layer(h, edge_index)
+    assert torch.allclose(low.float(), layer(h, edge_index), atol=0.1)
+
+
+def test_a_class_is_no_coupling():
+    with pytest.raises(TypeError, match="coupling must be a layer .* it was the class GCNConv"):
+        GNNSSM(GCNConv, state_matrix(4))
+
+
 def test_batched_features(grid_graph):
     layer = GNNSSM(GCN(4, 4, "tanh").double(), state_matrix(4, dtype=FLOAT64))
     h, S = random(3, 12, 4), graphs.normalized_adjacency(*grid_graph, dtype=FLOAT64)
@@ -241,9 +281,12 @@ def test_state_dict_restores_lambda_and_b():
 def test_the_given_matrix_stays_the_callers():
     Lambda = state_matrix(3, dtype=FLOAT64)
     before = Lambda.clone()
-    layer = GNNSSM(None, Lambda)
+    layer, other = GNNSSM(None, Lambda, Lambda), GNNSSM(None, Lambda, Lambda)
     layer.Lambda.zero_()
-    assert torch.equal(Lambda, before)
+    layer.B.zero_()
+    assert torch.equal(Lambda, before) and torch.equal(other.Lambda, before) and torch.equal(other.B, before)
+    Lambda.zero_()
+    assert torch.equal(other.Lambda, before) and torch.equal(other.B, before)
 
 
 def test_runs_on_the_device_of_its_inputs():

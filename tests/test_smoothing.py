@@ -23,7 +23,7 @@ from gnnssm_lite.graphs import (
     undirected,
 )
 from gnnssm_lite.jacobian import layer_jacobian
-from gnnssm_lite.models import ADGN, GCN, GIN, GNNSSM, GraphCON, state_matrix
+from gnnssm_lite.models import ADGN, GCN, GIN, GNNSSM, GraphCON, Network, state_matrix
 from gnnssm_lite.smoothing import (
     check_contraction,
     contraction_bound,
@@ -225,11 +225,55 @@ def test_dirichlet_energy_is_the_trace_and_the_sum_over_undirected_edges(seed):
     assert energy == pytest.approx(float(torch.trace(h.T @ L @ h)), rel=1e-10, abs=1e-10)
 
 
+def weights_of(edge_index, seed):
+    """Random weights, the same for both directions, some of them 0."""
+    w = torch.rand(100, 100, dtype=F64, generator=torch.Generator().manual_seed(seed))
+    w = (w * w.T * 4 - 0.5).clamp(min=0)
+    return w[edge_index[0], edge_index[1]]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_weighted_energy_is_the_trace_with_the_weighted_laplacian(seed):
+    n = 3 + seed
+    edge_index = torch.cat([erdos_renyi(n, 0.5, seed), torch.tensor([[1], [1]])], 1)  # a self-loop, which does not count
+    h, w = torch.randn(2, n, 4, dtype=F64, generator=torch.Generator().manual_seed(seed)), weights_of(edge_index, seed)
+    L = laplacian(edge_index, n, dtype=F64, edge_weight=w)
+    expected = (h * (L @ h)).sum((-2, -1))
+    assert torch.allclose(dirichlet_energy(h, edge_index, w), expected, rtol=1e-10, atol=1e-10)
+    quotient = expected / h.square().sum((-2, -1))
+    assert torch.allclose(rayleigh_quotient(1e-200 * h, edge_index, w), quotient, rtol=1e-10, atol=1e-10)
+    assert torch.equal(dirichlet_energy(h, edge_index, torch.ones_like(w)), dirichlet_energy(h, edge_index))
+
+
+def test_an_integer_weight_counts_an_edge_as_often():
+    edge_index, times = ring(5), torch.tensor([3, 1, 0, 2, 4])
+    lower = edge_index[0] - edge_index[1]
+    w = times[torch.where((lower == 1) | (lower == -4), edge_index[0], edge_index[1])]  # edge (u - 1, u) has times[u]
+    h = torch.randn(5, 3, dtype=F64)
+    repeated = edge_index.repeat_interleave(w, 1)
+    by_hand = (h[repeated[0]] - h[repeated[1]]).square().sum() / 2
+    assert float(dirichlet_energy(h, edge_index, w.double())) == pytest.approx(float(by_hand), rel=1e-12)
+
+
+@pytest.mark.parametrize("weight, error", [
+    (torch.ones(3), ValueError), (-torch.ones(8), ValueError), (torch.arange(8.0), ValueError),
+    (torch.full((8,), torch.nan), ValueError), (torch.ones(8, dtype=torch.int64), TypeError),
+])
+def test_measures_refuse_weights_that_are_none(weight, error):
+    S = normalized_adjacency(ring(4), 4)
+    for call in (lambda: dirichlet_energy(torch.ones(4, 2), ring(4), weight), lambda: rayleigh_quotient(
+            torch.ones(4, 2), ring(4), weight), lambda: trajectory([], torch.ones(4, 2), S, edge_index=ring(4), edge_weight=weight)):
+        with pytest.raises(error, match="edge_weight must"):
+            call()
+
+
 def test_energy_in_blocks_is_the_energy_in_one(monkeypatch):
     h, edge_index = torch.randn(2, 30, 5, dtype=F64), grid(5, 6)
-    whole = dirichlet_energy(h, edge_index)
+    w = weights_of(edge_index, 0)
+    whole, weighted = dirichlet_energy(h, edge_index), dirichlet_energy(h, edge_index, w)
     monkeypatch.setattr("gnnssm_lite.smoothing.CHUNK", 33)
     assert torch.allclose(dirichlet_energy(h, edge_index), whole, rtol=1e-13)
+    assert torch.allclose(dirichlet_energy(h, edge_index, w), weighted, rtol=1e-13)
     assert whole.shape == (2,) and torch.allclose(whole[1], dirichlet_energy(h[1], edge_index))
 
 
@@ -268,6 +312,20 @@ def test_quotients_do_not_change_with_the_scale_and_lie_in_the_spectrum(scale):
     assert float(R_sym) == pytest.approx(float(expected), rel=1e-12)
     sparse = normalized_adjacency(edge_index, 15, "sparse", F64)
     assert float(normalized_rayleigh_quotient(scale * h, sparse)) == pytest.approx(float(R_sym), rel=1e-12)
+
+
+@pytest.mark.parametrize("form", [lambda S: S, lambda S: S.to_sparse_csr(), lambda S: S.to_sparse_coo(),
+                                  lambda S: torch.stack([S.T @ S, S])])
+def test_a_quotient_needs_a_symmetric_operator(form):
+    """xᵀ(I - S)x sees the symmetric part of S only, whose eigenvalues are not those of S."""
+    h, S = torch.randn(12, 4), form(torch.triu(torch.ones(12, 12)))
+    with pytest.raises(ValueError, match=r"S must be symmetric; max \|S - Sᵀ\| = 1$"):
+        normalized_rayleigh_quotient(h, S)
+    rounded = normalized_adjacency(ring(12), 12, "sparse").to_dense()
+    rounded[0, 1] *= 1 + 1e-7
+    assert 0 <= float(normalized_rayleigh_quotient(h, rounded)) < 2
+    assert float(normalized_rayleigh_quotient(h, rounded.to_sparse_coo())) == pytest.approx(
+        float(normalized_rayleigh_quotient(h, rounded)), rel=1e-6)
 
 
 def test_the_quotient_of_a_zero_matrix_is_refused_and_nan_in_a_trajectory():
@@ -333,6 +391,26 @@ def test_trajectory_is_the_measures_of_each_layer():
         assert row["normalized_rayleigh"] == pytest.approx(float(normalized_rayleigh_quotient(h, S)), abs=1e-12)
 
 
+@pytest.mark.parametrize("loops", [False, True])
+def test_weighted_trajectory_is_the_weighted_measures_of_each_layer(loops):
+    """A self-loop keeps its weight in Â, and a node without one gets one of weight 1."""
+    edge_index, n = grid(3, 4), 12
+    edge_index = torch.cat([edge_index, torch.tensor([[2, 5], [2, 5]])], 1) if loops else edge_index
+    w, x = 0.1 + weights_of(edge_index, 1), torch.randn(12, 3, dtype=F64)
+    S = normalized_adjacency(edge_index, n, "sparse", F64, edge_weight=w)
+    layers = [GCN(3, 3, "tanh").double() for _ in range(3)]
+    run = trajectory(layers, x, S, edge_index=edge_index, edge_weight=w)
+    for k, h in enumerate(walk(layers, x, S)):
+        assert run["energy"][k] == pytest.approx(float(dirichlet_energy(h, edge_index, w)), rel=1e-12)
+        assert run["rayleigh"][k] == pytest.approx(float(rayleigh_quotient(h, edge_index, w)), rel=1e-12)
+        assert run["normalized_rayleigh"][k] == pytest.approx(float(normalized_rayleigh_quotient(h, S)), rel=1e-12)
+    still = [lambda h, *graph: h]
+    assert trajectory(still, x, edge_index, edge_weight=w).equals(trajectory(still, x, edge_index=edge_index, edge_weight=w))
+    assert trajectory(still, x, S)["energy"][0] == pytest.approx(float(dirichlet_energy(x, edge_index)))  # its pattern
+    with pytest.raises(ValueError, match="edge_index must be given with edge_weight"):
+        trajectory(layers, x, S, edge_weight=w)
+
+
 def test_every_source_of_edges_gives_the_same_trajectory():
     x, n = torch.randn(12, 3, dtype=F64), 12
     edge_index = grid(3, 4)
@@ -378,6 +456,40 @@ def test_walk_lifts_features_and_reads_them_out():
     assert torch.equal(features[0], x) and all(h.shape == x.shape for h in features)
 
 
+class Reader(torch.nn.Module):
+    """A reader's own layer, with parts that happen to be called as methods of this package's layers are."""
+
+    def __init__(self, as_methods: bool = False) -> None:
+        super().__init__()
+        if not as_methods:
+            self.lift, self.readout = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+
+    def forward(self, h, S):
+        return S @ self.readout(torch.tanh(self.lift(h)))
+
+
+class ReaderWithMethods(Reader):
+    def __init__(self) -> None:
+        super().__init__(as_methods=True)
+
+    def lift(self, h):
+        return 2 * h
+
+    def readout(self, h):
+        return 3 * h
+
+
+@pytest.mark.parametrize("make", [Reader, ReaderWithMethods])
+def test_parts_of_a_readers_layer_are_applied_in_its_forward_only(make):
+    S, x = normalized_adjacency(ring(8), 8), torch.randn(8, 4)
+    layer = make()
+    first, last = walk([layer], x, S)
+    assert torch.equal(first, x) and torch.equal(last, layer(x, S))
+    assert trajectory([layer], x, S)["norm"].tolist() == [float(feature_norm(x)), float(feature_norm(layer(x, S)))]
+    net = Network(torch.nn.Identity(), [layer], torch.nn.Identity())
+    assert torch.equal(net(x, S), layer(x, S))
+
+
 def test_own_measures_and_refusals():
     S, x = normalized_adjacency(ring(8), 8), torch.randn(8, 4)
     run = trajectory([ADGN(4)] * 2, x, S, measures={"largest": lambda h: h.abs().max(), "energy": None})
@@ -386,6 +498,15 @@ def test_own_measures_and_refusals():
         trajectory([ADGN(4)], x, S, measures=["enregy"])
     with pytest.raises(ValueError, match="nodes, features"):
         trajectory([ADGN(4)], x[None], S)
+
+
+def test_what_is_no_stack_of_layers_is_named():
+    S, x = normalized_adjacency(ring(8), 8), torch.randn(8, 4)
+    with pytest.raises(TypeError, match=r"layers\[1\], a function, must return a tensor; it returned tuple"):
+        trajectory([GCN(4, 4), lambda h, S: (h, S)], x, S)
+    for call in (trajectory, local_norms, check_contraction, projected_trajectory):
+        with pytest.raises(TypeError, match="layers must be a list of layers.* it was a GCN$"):
+            call(GCN(4, 4), x, S)
 
 
 def test_overflow_is_recorded_not_raised():
@@ -460,6 +581,49 @@ def test_bounds_refuse_layers_and_activations_they_do_not_know():
     with pytest.raises(ValueError, match="lipschitz"):
         layer_norm_bound(GCN(2, 2, torch.sin), S)
     assert layer_norm_bound(GCN(2, 2, torch.sin), S, lipschitz=1.0) > 0
+
+
+class ResidualGCN(GCN):
+    def forward(self, h, S):
+        return h + super().forward(h, S)
+
+
+class ResidualSSM(GNNSSM):
+    def forward(self, h, *graph):
+        return h + super().forward(h, *graph)
+
+
+class CalledGCN(GCN):
+    def __call__(self, h, S):
+        return h + super().__call__(h, S)
+
+
+class NamedGCN(GCN):
+    """Computes as its base class does."""
+
+
+def patched(layer):
+    inner = layer.forward
+    layer.forward = lambda h, S: h + inner(h, S)
+    return layer
+
+
+@pytest.mark.parametrize("layer", [ResidualGCN(4, 4), CalledGCN(4, 4), patched(GCN(4, 4)), ResidualSSM(None, 0.1 * torch.eye(4)),
+                                   GNNSSM(ResidualGCN(4, 4), 0.1 * torch.eye(4))])
+def test_no_bound_is_certified_for_a_forward_pass_that_is_not_the_base_classes(layer):
+    """With W = 0.1 I the bound of the base class is 0.1 or 0.2; the residual connection alone has norm 1."""
+    S, h = normalized_adjacency(ring(12), 12), torch.randn(12, 4)
+    with pytest.raises(TypeError, match="layer must be a GCN .* it was .*(GCN|SSM) with a forward of its own"):
+        layer_norm_bound(layer, S)
+    with pytest.raises(TypeError, match="forward of its own"):
+        check_contraction([layer], h, S)
+
+
+def test_a_subclass_that_computes_as_its_base_class_has_its_bound():
+    S, layer = normalized_adjacency(ring(12), 12), NamedGCN(4, 4, None)
+    assert layer_norm_bound(layer, S) == pytest.approx(operator_norm(layer.weight), rel=1e-6)
+    torch.nn.utils.parametrizations.spectral_norm(layer, "weight", n_power_iterations=50)  # makes a subclass of its own
+    assert layer_norm_bound(layer, S) == pytest.approx(1, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "elu", "gelu", "leaky_relu"])

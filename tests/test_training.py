@@ -4,11 +4,13 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch_geometric.nn import GCN as GeometricGCN
+from torch_geometric.nn import GCNConv
 
 from gnnssm_lite import graphs
-from gnnssm_lite.datasets import karate_club
-from gnnssm_lite.models import build, names
-from gnnssm_lite.training import TrainingConfig, accuracy, fit, train_node_classifier
+from gnnssm_lite.datasets import karate_club, ring_transfer
+from gnnssm_lite.models import GNNSSM, Network, build, names, state_matrix
+from gnnssm_lite.training import TrainingConfig, accuracy, fit, train_node_classifier, train_transfer
 
 
 @pytest.fixture
@@ -117,11 +119,48 @@ def test_a_diverging_loss_is_reported_with_its_epoch():
         fit(model, lambda: [0], lambda m, b: m.weight.sum() * float("nan"), lambda m: 0.0, TrainingConfig())
 
 
+def test_a_validation_score_that_is_nan_is_reported_with_its_epoch():
+    scores = iter([float("inf"), 2.0, float("nan")])  # infinite is a number: worse than any other
+    with pytest.raises(FloatingPointError, match="validation score became nan in epoch 2"):
+        fit(nn.Linear(1, 1), lambda: [0], lambda m, b: m.weight.sum(), lambda m: next(scores), TrainingConfig())
+    scores = iter([float("inf"), 2.0])
+    result = fit(nn.Linear(1, 1), lambda: [0], lambda m, b: m.weight.sum(), lambda m: next(scores), TrainingConfig(max_epochs=2))
+    assert result.best_epoch == 1
+
+
+def test_a_missing_mask_is_named(karate):
+    with pytest.raises(ValueError, match="data must have the boolean masks .* it has no val_mask$"):
+        train_node_classifier(network(karate), karate_club(), TrainingConfig(max_epochs=1))
+    del karate.train_mask, karate.test_mask
+    with pytest.raises(ValueError, match="it has no train_mask and no test_mask$"):
+        train_node_classifier(network(karate), karate, TrainingConfig(max_epochs=1))
+
+
+def test_a_model_without_parameters_is_refused():
+    with pytest.raises(ValueError, match="model must have parameters to train; Identity has none"):
+        fit(nn.Identity(), lambda: [0], lambda m, b: torch.ones(1), lambda m: 0.0, TrainingConfig())
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"lr": "0.1"}, "lr must be a number; it was '0.1' of type str"),
+    ({"weight_decay": True}, "weight_decay must be a number; it was True"),
+    ({"clip": "1"}, "clip must be a number; it was '1'"),
+    ({"goal": "x"}, "goal must be a number; it was 'x'"),
+])
+def test_configurations_of_another_type_are_refused(options, message):
+    with pytest.raises(TypeError, match=message):
+        TrainingConfig(**options)
+
+
 @pytest.mark.parametrize("options, message", [
     ({"max_epochs": 0}, "max_epochs must be at least 1; it was 0"),
     ({"patience": -1}, "patience must be at least 1"),
     ({"lr": float("nan")}, "lr must be finite"),
     ({"weight_decay": -1.0}, "weight_decay must be finite and at least 0; it was -1.0"),
+    ({"clip": -1}, "clip must be None or above 0; it was -1"),
+    ({"clip": 0.0}, "clip must be None or above 0; it was 0.0"),
+    ({"clip": float("nan")}, "clip must be None or above 0; it was nan"),
+    ({"goal": float("nan")}, "goal must be None or a number; it was nan"),
 ])
 def test_bad_configurations_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
@@ -164,3 +203,37 @@ def test_sparse_features_give_the_numbers_of_dense_ones(karate):
     assert torch.allclose(model(karate.x, S), model(graphs.to_sparse(karate.x), S), atol=1e-6)
     dropped = model.train().encode(graphs.to_sparse(karate.x))
     assert 5 < int((dropped == model.encoder.bias).all(1).sum()) < 30  # half of the one-hot rows are dropped
+
+
+# ---------------------------------------------------------------- torch-geometric's models
+
+def geometric(make, *sizes):
+    torch.manual_seed(0)
+    return make(*sizes)
+
+
+GEOMETRIC = {
+    "network": lambda p, c: Network(nn.Linear(p, 8), [GNNSSM(GCNConv(8, 8), state_matrix(8))], nn.Linear(8, c)),
+    "model": lambda p, c: GeometricGCN(p, 8, 2, c), "layer": GCNConv,
+}
+
+
+@pytest.mark.parametrize("name", GEOMETRIC)
+def test_models_of_torch_geometric_train_on_edge_index(karate, name):
+    """Loss by loss that of training by hand on ``edge_index``; the sparse Â in its place trains without complaint."""
+    config = TrainingConfig(max_epochs=5)
+    scores = train_node_classifier(geometric(GEOMETRIC[name], 34, 2), karate, config)
+
+    def loss(model, mask):
+        return nn.functional.cross_entropy(model(karate.x, karate.edge_index)[mask], karate.y[mask])
+
+    expected = fit(geometric(GEOMETRIC[name], 34, 2), lambda: [karate.train_mask], loss,
+                   lambda m: float(loss(m, karate.val_mask)), config)
+    assert scores["history"].equals(expected.history)
+
+
+@pytest.mark.parametrize("name", GEOMETRIC)
+def test_models_of_torch_geometric_learn_a_transfer_task(name):
+    task = ring_transfer(4, num_graphs=3, num_classes=3)
+    result = train_transfer(geometric(GEOMETRIC[name], 3, 3), task, TrainingConfig(max_epochs=5))
+    assert result["epochs"] == 5 and result["history"].loss.iloc[-1] < result["history"].loss.iloc[0]

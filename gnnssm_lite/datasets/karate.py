@@ -8,6 +8,8 @@ from torch_geometric.data import Data
 from torch_geometric.datasets import KarateClub
 from torch_geometric.utils import to_undirected
 
+from ..checks import check_int
+
 CLUBS = ("Mr. Hi", "Officer")
 
 
@@ -24,15 +26,17 @@ def karate_club(classes: int = 2) -> Data:
         ``test_mask`` (34,) bool, all others.
 
     Returns:
-        ``Data`` with the tensors above, ``name``, ``num_classes`` and ``source``.
+        ``Data`` with the tensors above, ``name``, ``num_classes`` and ``source``. There is no ``val_mask``: to train with
+        :func:`~gnnssm_lite.training.train_node_classifier`, give it masks of your own.
 
     Raises:
+        TypeError: ``classes`` is no integer.
         ValueError: ``classes`` is neither 2 nor 4.
 
     Source:
         Zachary (1977), "An information flow model for conflict and fission in small groups".
     """
-    if isinstance(classes, bool) or classes not in (2, 4):
+    if check_int("classes", classes, 2) not in (2, 4):
         raise ValueError(f"classes must be 2 or 4; it is {classes!r}")
     graph = nx.karate_club_graph()
     num_nodes = graph.number_of_nodes()

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from ..checks import check_choice, check_int
 from ..graphs import operator, sparse_matrix
-from .convolutions import GAT, GCN, GIN, GatedGCN, GraphSAGE
+from .convolutions import GAT, GCN, GIN, GatedGCN, GraphLayer, GraphSAGE
 from .dynamical import ADGN, DGC, GCNII, GRAND, PHDGN, SWAN, GraphCON
 from .multihop import DRewGCN, kGCN, shell_operators
-from .recurrence import GNNSSM, state_matrix
+from .recurrence import GNNSSM, operator_of, state_matrix
 from .transformer import GPS
 
 LEVELS = ("node", "graph")
@@ -23,9 +23,9 @@ READOUTS = ("linear", "mlp")
 class Network(nn.Module):
     r"""Encoder, then layers on one graph, then readout: ``readout(f_K ∘ ... ∘ f_1(encoder(x)))``.
 
-    Layers that carry more than features (a second-order system, say) get their state from the first layer's ``lift``,
-    and the last layer's ``readout`` gives the features back; layers with ``needs_initial`` get the encoded features
-    ``H^{(0)}`` as a last argument.
+    Layers of this package that carry more than features (a second-order system, say) get their state from the first
+    layer's ``lift``, and the last layer's ``readout`` gives the features back; layers with ``needs_initial`` get the
+    encoded features ``H^{(0)}`` as a last argument.
 
     Args:
         encoder: ``(..., n, p) -> (..., n, d)``.
@@ -47,8 +47,10 @@ class Network(nn.Module):
 
     @property
     def operator(self) -> str:
-        """The operator that the layers ask for, a kind of :func:`gnnssm_lite.graphs.operator` or ``"shells"``."""
-        return self.layers[0].operator if len(self.layers) else "normalized"
+        """The operator that the layers ask for: a kind of :func:`gnnssm_lite.graphs.operator`, ``"shells"``, or
+        ``"edge_index"`` if one of them is or contains a torch-geometric layer."""
+        asked = [operator_of(layer) for layer in self.layers]
+        return "edge_index" if "edge_index" in asked else asked[0] if asked else "normalized"
 
     @property
     def hops(self) -> int:
@@ -62,10 +64,26 @@ class Network(nn.Module):
 
     def graph_arguments(self, edge_index: Tensor, num_nodes: int, layout: str = "dense",
                         dtype: torch.dtype = torch.float32) -> tuple:
-        """What to call the network with after ``x``: ``(S,)``, or ``(shells,)`` for layers that read shells."""
-        if self.operator == "shells":
+        """What to call the network with after ``x``: ``(S,)``, ``(shells,)`` for layers that read shells, or
+        ``(edge_index,)`` for torch-geometric's.
+
+        Raises:
+            ValueError: some layers take ``edge_index``, others an operator; arguments that describe no graph.
+        """
+        kind = self.operator
+        if kind == "edge_index":
+            self._refuse_operators()
+            return (edge_index,)
+        if kind == "shells":
             return (shell_operators(edge_index, num_nodes, self.hops, layout, dtype, complete=True, kind=self.shell),)
-        return (operator(self.operator, edge_index, num_nodes, layout, dtype),)
+        return (operator(kind, edge_index, num_nodes, layout, dtype),)
+
+    def _refuse_operators(self) -> None:
+        """Layers that need an operator cannot stand beside layers that take ``edge_index``: all are given the same."""
+        for k, layer in enumerate(self.layers):
+            if operator_of(layer) != "edge_index" and any(isinstance(part, GraphLayer) for part in layer.modules()):
+                raise ValueError(f"layers must all take edge_index beside a torch-geometric layer; layers[{k}] was "
+                                 f"{type(layer).__name__}, which takes the operator {operator_of(layer)!r}")
 
     def encode(self, x: Tensor) -> Tensor:
         """``H^{(0)}``, the features that the first layer sees. A sparse ``x`` needs a linear encoder."""
@@ -77,7 +95,7 @@ class Network(nn.Module):
 
     def states(self, h: Tensor, *graph: Tensor) -> Iterator[Tensor]:
         """The states before the first and after every layer, from encoded features ``h``."""
-        extras, state = {}, _call(self.layers, 0, "lift", h)
+        extras, state = {}, lift(self.layers[0], h) if len(self.layers) else h
         yield state
         for layer in self.layers:
             if layer not in extras:  # a layer that is there ten times prepares itself once
@@ -88,7 +106,7 @@ class Network(nn.Module):
     def forward(self, x: Tensor, *graph: Tensor) -> Tensor:
         for state in self.states(self.encode(x), *graph):  # noqa: B007 - the last one is the output
             pass
-        h = _call(self.layers, -1, "readout", state)
+        h = readout(self.layers[-1], state) if len(self.layers) else state
         return self.readout(self.dropout(pool(h) if self.level == "graph" else h))
 
 
@@ -100,10 +118,15 @@ def _from_initial(layer: nn.Module, h: Tensor, graph: tuple) -> tuple:
     return (h if prepare is None else prepare(h, *graph),)
 
 
-def _call(layers: nn.ModuleList, index: int, method: str, h: Tensor) -> Tensor:
-    """``layers[index].method(h)``, or ``h`` where there is no such layer or method."""
-    change = getattr(layers[index], method, None) if len(layers) else None
-    return h if change is None else change(h)
+def lift(layer: Callable, h: Tensor) -> Tensor:
+    """Features as the layer's state. Only a :class:`~gnnssm_lite.models.convolutions.GraphLayer` has a say in it: what a
+    reader's own layer calls ``lift`` or ``readout`` is a part of its forward pass."""
+    return layer.lift(h) if isinstance(layer, GraphLayer) else h
+
+
+def readout(layer: Callable, state: Tensor) -> Tensor:
+    """The features within the layer's state; undoes :func:`lift`."""
+    return layer.readout(state) if isinstance(layer, GraphLayer) else state
 
 
 def pool(h: Tensor) -> Tensor:
@@ -116,7 +139,7 @@ class Residual(nn.Module):
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self.layer, self.operator = layer, getattr(layer, "operator", "normalized")
+        self.layer, self.operator = layer, operator_of(layer)
         self.hops, self.needs_initial = getattr(layer, "hops", 1), getattr(layer, "needs_initial", False)
         self.shell = getattr(layer, "shell", "normalized")
 

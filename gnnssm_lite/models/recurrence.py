@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn import MessagePassing
 
 from ..checks import check_choice, check_features, check_finite, check_floating, check_int, check_square
 
@@ -19,20 +20,22 @@ class GNNSSM(nn.Module):
     .. math:: H^{(k+1)} = H^{(k)} \Lambda + F_k(H^{(k)}, A) B
 
     ``Λ`` carries the memory, the coupling ``F_k`` the neighbourhood. ``Λ`` and ``B`` are buffers: they move with the
-    module and are saved with it, but are not trained. Share one instance of each between layers as the paper does.
+    module and are saved with it, but are not trained. The paper has one ``Λ`` and one ``B`` for all layers: give every
+    layer the same two. Each keeps copies of its own, so no layer changes when a given matrix or another layer's does.
 
     Args:
-        coupling: ``F_k``, any callable ``coupling(h, *graph)`` of width ``d``: a layer of this package, a
+        coupling: ``F_k``, any callable ``coupling(h, *graph, **options)`` of width ``d``: a layer of this package, a
             torch-geometric convolution, or a reader's own. ``None`` for no coupling (``H Λ`` alone).
         state_matrix: ``Λ``, ``(d, d)``; see :func:`state_matrix`.
         input_matrix: ``B``, ``(d_F, d)``; the identity if ``None``.
 
     Shapes:
         ``h``: ``(..., n, d)``; ``graph``: ``(S,)`` for our layers, ``(edge_index,)`` for torch-geometric's;
-        returns ``(..., n, d)``.
+        returns ``(..., n, d)``. Arguments given by name (``edge_weight=...``) go to the coupling as they are.
 
     Raises:
-        TypeError: ``coupling`` is not callable; a matrix is no floating-point tensor; ``h`` or ``B`` has another dtype.
+        TypeError: ``coupling`` is not callable or a class; a matrix is no floating-point tensor; ``h``, ``B`` or what the
+            coupling returns has another dtype, or is no tensor.
         ValueError: ``Λ`` is not square, ``Λ`` or ``B`` not finite, ``B`` does not map into the width of ``Λ``, or ``h`` or
             what the coupling returns has another width.
     """
@@ -40,8 +43,7 @@ class GNNSSM(nn.Module):
     def __init__(self, coupling: Callable[..., Tensor] | None, state_matrix: Tensor,
                  input_matrix: Tensor | None = None) -> None:
         super().__init__()
-        if coupling is not None and not callable(coupling):
-            raise TypeError(f"coupling must be callable as coupling(h, *graph); it was {type(coupling).__name__}")
+        _check_coupling(coupling)
         check_square("state_matrix", state_matrix)
         if input_matrix is not None:
             _check_input_matrix(input_matrix, state_matrix)
@@ -51,8 +53,8 @@ class GNNSSM(nn.Module):
 
     @property
     def operator(self) -> str:
-        """The operator that the coupling asks for."""
-        return getattr(self.coupling, "operator", "normalized")
+        """The operator that the coupling asks for (:func:`operator_of`)."""
+        return operator_of(self.coupling)
 
     @property
     def hops(self) -> int:
@@ -69,7 +71,7 @@ class GNNSSM(nn.Module):
         """Whether the coupling takes the initial features as a last argument."""
         return getattr(self.coupling, "needs_initial", False)
 
-    def forward(self, h: Tensor, *graph: Tensor) -> Tensor:
+    def forward(self, h: Tensor, *graph: Tensor, **options: object) -> Tensor:
         check_features(h)
         if h.shape[-1] != self.Lambda.shape[0]:
             raise ValueError(f"h must have {self.Lambda.shape[0]} features, the size of state_matrix; "
@@ -79,11 +81,20 @@ class GNNSSM(nn.Module):
         memory = h @ self.Lambda
         if self.coupling is None:
             return memory
-        update = self.coupling(h, *graph)
+        update = self._checked(self.coupling(h, *graph, **options), h)
+        return memory + (update if self.B is None else update @ self.B)
+
+    def _checked(self, update: object, h: Tensor) -> Tensor:
+        """What the coupling returned, if it can be added to ``h Λ``."""
+        if not isinstance(update, Tensor):
+            raise TypeError(f"coupling must return a tensor of features; it returned {type(update).__name__}")
         width = (self.Lambda if self.B is None else self.B).shape[0]
         if update.shape != (*h.shape[:-1], width):  # before + could broadcast it
             raise ValueError(f"coupling must return shape {(*h.shape[:-1], width)}; it returned {tuple(update.shape)}")
-        return memory + (update if self.B is None else update @ self.B)
+        # Under autocast the dtypes of intermediate results are torch's to choose.
+        if update.dtype != h.dtype and not torch.is_autocast_enabled(h.device.type):
+            raise TypeError(f"coupling must return the dtype of state_matrix ({h.dtype}); it returned {update.dtype}")
+        return update
 
     def kronecker_terms(self) -> dict[int, Tensor] | None:
         """``{0: Λ, 1: W B}`` for a linear GCN coupling: the Jacobian is ``Λᵀ ⊗ I + (W B)ᵀ ⊗ S``."""
@@ -96,6 +107,29 @@ class GNNSSM(nn.Module):
         terms = {power: weight @ B for power, weight in terms.items()}
         terms[0] = terms[0] + self.Lambda if 0 in terms else self.Lambda
         return terms
+
+
+def _check_coupling(coupling: object) -> None:
+    if isinstance(coupling, type):
+        raise TypeError("coupling must be a layer or another function, callable as coupling(h, *graph); "
+                        f"it was the class {coupling.__name__}")
+    if coupling is not None and not callable(coupling):
+        raise TypeError(f"coupling must be callable as coupling(h, *graph); it was {type(coupling).__name__}")
+
+
+def operator_of(layer: object) -> str:
+    """The operator that a layer, a coupling or a model asks for.
+
+    Returns:
+        its ``operator`` attribute, a kind of :func:`gnnssm_lite.graphs.operator` or ``"shells"``; where it names none,
+        ``"edge_index"`` for a module that is or contains a torch-geometric ``MessagePassing`` layer, which normalises for
+        itself, and ``"normalized"`` for all others.
+    """
+    named = getattr(layer, "operator", None)
+    if isinstance(named, str):
+        return named
+    parts = layer.modules() if isinstance(layer, nn.Module) else ()
+    return "edge_index" if any(isinstance(part, MessagePassing) for part in parts) else "normalized"
 
 
 def _check_input_matrix(input_matrix: Tensor, state_matrix: Tensor) -> None:
