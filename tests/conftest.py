@@ -33,6 +33,13 @@ SMALL_GRAPHS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def subnormal_numbers():
+    """Experiments flush subnormal numbers to zero for the whole process; no test leaves that to the next one."""
+    yield
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(params=list(SMALL_GRAPHS))
 def graph(request):
     """Every small graph in turn, as ``(edge_index, num_nodes)``."""

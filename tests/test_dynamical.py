@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch_geometric.nn import AntiSymmetricConv, GCN2Conv
+from torch_geometric.nn import AntiSymmetricConv, GCN2Conv, GCNConv
 
 from gnnssm_lite.graphs import barbell, complete, erdos_renyi, grid, normalized_adjacency, operator, ring, star
 from gnnssm_lite.jacobian import eigenvalues, layer_jacobian, singular_values
-from gnnssm_lite.models import ADGN, DGC, GCN, GCNII, GRAND, PHDGN, SWAN, GraphCON, build
+from gnnssm_lite.models import ADGN, DGC, GCN, GCNII, GPS, GRAND, PHDGN, SWAN, GraphCON, build
 
 F64 = torch.float64
 LAYERS = {
@@ -480,3 +480,11 @@ def test_hamiltonian_does_not_overflow():
     with torch.no_grad():
         assert math.isfinite(float(layer.hamiltonian(state, S)))
         assert float(layer.hamiltonian(0 * state, S)) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("make", [lambda c: ADGN(4, coupling=c), lambda c: GraphCON(4, coupling=c), lambda c: GPS(4, coupling=c)],
+                         ids=["A-DGN", "GraphCON", "GPS"])
+def test_a_coupling_that_takes_edge_index_is_refused_where_an_operator_is_given(make):
+    with pytest.raises(TypeError, match="coupling must be called as .* GCNConv, which takes edge_index"):
+        make(GCNConv(4, 4))
+    make(GCN(4, 4))

@@ -16,6 +16,7 @@ from torch_geometric.utils import softmax as segment_softmax
 
 from ..checks import check_int
 from .convolutions import GCN, Activation, GraphLayer, _closed_edges, _closed_mask
+from .recurrence import _check_operator_coupling
 
 
 def _number(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> float:
@@ -205,7 +206,7 @@ class ADGN(EulerLayer):
         super().__init__(dim, epsilon, activation)
         self.gamma = _number("gamma", gamma)
         self.W = _weight(dim)
-        self.coupling = GCN(dim, dim, activation=None) if coupling is None else coupling
+        self.coupling = GCN(dim, dim, activation=None) if coupling is None else _check_operator_coupling(coupling)
         self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
 
     @property
@@ -396,7 +397,7 @@ class GraphCON(SecondOrderLayer):
                  activation: str | Activation | None = "relu", coupling: GraphLayer | None = None) -> None:
         super().__init__(dim, epsilon, activation)
         self.alpha, self.gamma = _number("alpha", alpha), _number("gamma", gamma)
-        self.coupling = GCN(dim, dim, activation=None) if coupling is None else coupling
+        self.coupling = GCN(dim, dim, activation=None) if coupling is None else _check_operator_coupling(coupling)
 
     @property
     def operator(self) -> str:

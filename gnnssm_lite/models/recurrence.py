@@ -132,6 +132,14 @@ def operator_of(layer: object) -> str:
     return "edge_index" if any(isinstance(part, MessagePassing) for part in parts) else "normalized"
 
 
+def _check_operator_coupling(coupling: nn.Module) -> nn.Module:
+    """``coupling`` itself, unless it takes ``edge_index`` where a layer has an operator ``S`` to give."""
+    if operator_of(coupling) == "edge_index":
+        raise TypeError("coupling must be called as coupling(h, S) with an operator S; it was "
+                        f"{type(coupling).__name__}, which takes edge_index (GNNSSM can wrap it)")
+    return coupling
+
+
 def _check_input_matrix(input_matrix: Tensor, state_matrix: Tensor) -> None:
     check_finite("input_matrix", check_floating("input_matrix", input_matrix))
     if input_matrix.dim() != 2 or input_matrix.shape[1] != state_matrix.shape[1]:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from ..checks import check_choice, check_int
 from .convolutions import GCN, Activation, GraphLayer, resolve_activation
+from .recurrence import _check_operator_coupling
 
 NORMS = ("batch", "layer", "none")
 
@@ -70,7 +71,7 @@ class GPS(GraphLayer):
         super().__init__(dim, dim, activation)
         if self.in_dim % check_int("heads", heads, 1):
             raise ValueError(f"heads must divide dim = {dim}; it was {heads}")
-        self.coupling = GCN(dim, dim, activation) if coupling is None else coupling
+        self.coupling = GCN(dim, dim, activation) if coupling is None else _check_operator_coupling(coupling)
         self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
         self.mlp = nn.Sequential(nn.Linear(dim, 2 * dim), _Activation(activation), nn.Linear(2 * dim, dim))
         self.norms = nn.ModuleList(NodeNorm(dim, norm) for _ in range(3))
