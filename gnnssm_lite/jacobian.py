@@ -16,6 +16,7 @@ into ``eval()`` first: the Jacobian is that of the function as called.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -314,29 +315,65 @@ class JacobianProduct:
         """``Jᵀ u``, shaped like ``h``."""
         return torch.autograd.grad(self._out, self._h, u, retain_graph=True)[0]
 
-    def smaller_gram(self) -> tuple[Callable[[Tensor], Tensor], int]:
-        """``v -> Jᵀ J v`` or ``v -> J Jᵀ v`` on flat vectors, whichever is smaller, and its size."""
+    def _smaller(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Tensor]:
+        """The two products of the smaller Gram matrix, in order, and a tensor shaped like what the first one takes."""
         if self._h.numel() <= self._out.numel():
-            return lambda v: self.vjp(self.jvp(v.view(self.in_shape))).reshape(-1), self._h.numel()
-        return lambda v: self.jvp(self.vjp(v.view(self.out_shape))).reshape(-1), self._out.numel()
+            return self.jvp, self.vjp, self._h
+        return self.vjp, self.jvp, self._out
+
+    def smaller_gram(self, scale: float = 1.0) -> tuple[Callable[[Tensor], Tensor], int]:
+        """``v -> Jᵀ J v / scale²`` or ``v -> J Jᵀ v / scale²`` on flat vectors, whichever is smaller, and its size.
+
+        A ``scale`` near ``‖J‖`` keeps the second product from leaving the range of the layer's dtype.
+        """
+        first, second, like = self._smaller()
+
+        def gram(v: Tensor) -> Tensor:
+            return (second(first(v.view_as(like).to(like.dtype)) / scale) / scale).reshape(-1)
+
+        return gram, like.numel()
+
+    def scale(self, seed: int = 0) -> float:
+        """A power of two next to the largest entry of ``J v`` for a random unit vector ``v``; 1 if ``J`` is 0.
+
+        A power of two, so that dividing by it rounds nothing. Raises ValueError if the dtype cannot hold ``J v``.
+        """
+        first, _, like = self._smaller()
+        v = torch.randn(like.shape, generator=probe_generator(seed, like.device), dtype=like.dtype, device=like.device)
+        v, limits = v / v.norm(), torch.finfo(like.dtype)
+        largest = float(first(v).abs().max())
+        if not math.isfinite(largest):
+            raise ValueError(_OUT_OF_RANGE.format(what="finite products", found=f"in {like.dtype} some were not"))
+        if largest < limits.tiny:  # does a longer v say that J is not 0?
+            if largest > 0 or float(first(v * limits.max ** 0.5).abs().max()) > 0:
+                raise ValueError(_OUT_OF_RANGE.format(what=f"entries that {like.dtype} can hold",
+                                                      found=f"the largest of a product was {largest:.3g}"))
+            return 1.0
+        return math.ldexp(1.0, math.frexp(largest)[1] - 1)
+
+
+_OUT_OF_RANGE = "layer must have a Jacobian with {what}; {found} (layer.double() and h.double() reach farther)"
 
 
 def _lanczos(matvec: Callable[[Tensor], Tensor], start: Tensor, steps: int, stop: Callable | None = None) -> Tensor:
-    """Tridiagonal matrix of the Lanczos process with full reorthogonalisation, on ``start``'s device, as float64 on CPU.
+    """Tridiagonal matrix of the Lanczos process with full reorthogonalisation, as float64 on CPU.
 
+    The process runs in float64 on ``start``'s device, whatever the dtype of ``matvec``.
     ``stop(T, beta)`` is asked after every fifth step and the last, and ends the process when it returns true.
     """
-    steps = min(steps, start.numel())
+    steps, start = min(steps, start.numel()), start.double()
     basis = start.new_empty(steps, start.numel())
     q, alphas, betas = start / start.norm(), [], []
     for step in range(steps):
         basis[step] = q
-        w = matvec(q)
+        w = matvec(q).double()
         alphas.append(float(w @ q))
         Q = basis[:step + 1]
         for _ in range(2):  # twice is enough (Kahan and Parlett)
             w = w - (Q @ w) @ Q
         beta = float(w.norm())
+        if not math.isfinite(beta):
+            raise ValueError(_OUT_OF_RANGE.format(what="finite products", found="some were not"))
         scale = max(map(abs, alphas + betas), default=0.0)
         T = _tridiagonal(alphas, betas)
         ask = stop is not None and ((step + 1) % 5 == 0 or step + 1 == steps)
@@ -371,12 +408,14 @@ def spectral_norm(layer: Layer, h: Tensor, *graph: Tensor, tol: float = 1e-6, ma
         seed: of the random start vector.
 
     Raises:
-        TypeError, ValueError: as :class:`JacobianProduct`.
+        TypeError, ValueError: as :class:`JacobianProduct`; entries of ``J`` that the dtype of ``h`` cannot hold.
         RuntimeError: no convergence within ``max_steps``.
     """
     if not 0 < tol < 1:
         raise ValueError(f"tol must lie between 0 and 1; it was {tol}")
-    gram, size = JacobianProduct(layer, h, *graph).smaller_gram()
+    product = JacobianProduct(layer, h, *graph)
+    scale = product.scale(seed)
+    gram, size = product.smaller_gram(scale)
     start = torch.randn(size, generator=probe_generator(seed, h.device), dtype=h.dtype, device=h.device)
     residual = math.inf
 
@@ -390,7 +429,7 @@ def spectral_norm(layer: Layer, h: Tensor, *graph: Tensor, tol: float = 1e-6, ma
     T = _lanczos(gram, start, max_steps, converged)
     if len(T) == min(max_steps, size) and len(T) < size and residual > tol:
         raise RuntimeError(f"Lanczos did not reach tol = {tol} in max_steps = {max_steps}; its residual was {residual:.2g}")
-    return math.sqrt(max(float(torch.linalg.eigvalsh(T)[-1]), 0.0))
+    return scale * math.sqrt(max(float(torch.linalg.eigvalsh(T)[-1]), 0.0))
 
 
 @dataclass(frozen=True)
@@ -449,12 +488,17 @@ def spectral_density(layer: Layer, h: Tensor, *graph: Tensor, num_probes: int = 
         progress: show a progress bar.
 
     Raises:
-        TypeError, ValueError: as :class:`JacobianProduct`; numbers below 1.
+        TypeError, ValueError: as :func:`spectral_norm`; numbers below 1.
 
     Source: Ubaru, Chen & Saad (2017).
     """
     num_probes, num_steps = check_int("num_probes", num_probes, 1), check_int("num_steps", num_steps, 1)
-    gram, size = JacobianProduct(layer, h, *graph).smaller_gram()
+    product = JacobianProduct(layer, h, *graph)
+    scale = product.scale(seed)
+    if not sys.float_info.min <= scale * scale < math.inf:
+        raise ValueError("layer must have a Jacobian whose squared singular values float64 can hold; "
+                         f"the singular values were of size {scale:.3g}")
+    gram, size = product.smaller_gram(scale)
     generator = probe_generator(seed, h.device)
     nodes, weights = [], []
     for _ in tqdm(range(num_probes), desc="spectral density", disable=not progress):
@@ -462,7 +506,7 @@ def spectral_density(layer: Layer, h: Tensor, *graph: Tensor, num_probes: int = 
         values, vectors = torch.linalg.eigh(_lanczos(gram, probe, num_steps))
         nodes.append(values.clamp(min=0))  # rounding can push a zero eigenvalue of JᵀJ just below 0
         weights.append(vectors[0] ** 2 / num_probes)
-    nodes, weights = torch.cat(nodes).numpy(), torch.cat(weights).numpy()
+    nodes, weights = scale * scale * torch.cat(nodes).numpy(), torch.cat(weights).numpy()
     order = np.argsort(nodes)
     return SpectralDensity(nodes[order], weights[order] / weights.sum(), size)
 

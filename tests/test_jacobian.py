@@ -20,6 +20,7 @@ from gnnssm_lite.models import GAT, GCN, GIN, GNNSSM, GatedGCN, GraphSAGE, state
 from gnnssm_lite.models.recurrence import haar_orthogonal
 
 FLOAT64 = torch.float64
+KARATE = gnnssm_lite.datasets.karate_club()
 WIDTHS = [(4, 4), (3, 5), (5, 3), (1, 4), (4, 1)]
 
 
@@ -503,6 +504,60 @@ def test_spectral_density_is_exact_for_one_singular_value(grid_graph):
     assert np.allclose(zero.nodes, 0)
 
 
+SCALES = [(torch.float32, s) for s in (1e-30, 1e-20, 1e-11, 1e10, 1e30)] + [(FLOAT64, s) for s in (1e-140, 1e-85, 1e85, 1e140)]
+
+
+@pytest.mark.parametrize(("dtype", "s"), SCALES, ids=str)
+@pytest.mark.parametrize("d_out", [4, 2])
+def test_norm_and_density_scale_with_the_layer(dtype, s, d_out, grid_graph):
+    """s f has s times the norm and s² times the squared singular values, whatever s: nothing over- or underflows."""
+    S, h, W = graphs.normalized_adjacency(*grid_graph, dtype=dtype), random(12, 4, dtype=dtype), random(4, d_out, dtype=dtype)
+
+    def f(h, S):
+        return S @ h @ W
+
+    def scaled(h, S):
+        return s * (S @ h @ W)
+
+    eps = torch.finfo(dtype).eps
+    assert jacobian.spectral_norm(scaled, h, S) / s == pytest.approx(jacobian.spectral_norm(f, h, S), rel=20 * eps)
+    of_f, of_scaled = (jacobian.spectral_density(layer, h, S, num_probes=2) for layer in (f, scaled))
+    assert of_scaled.moment(1) / s ** 2 == pytest.approx(of_f.moment(1), rel=20 * eps)
+
+
+@pytest.mark.parametrize("name", ["pyg_gcn", "gcn"])
+def test_the_norm_of_a_deep_stack_in_float32_is_that_of_the_dense_way(name):
+    """Forty layers that shrink: ‖J‖₂ far below the rounding of 1, its square below the range of float32."""
+    n, layers, graph = KARATE.num_nodes, [], KARATE.edge_index
+    for seed in range(40):
+        torch.manual_seed(seed)
+        layers.append(GCNConv(4, 4) if name == "pyg_gcn" else GCN(4, 4, "tanh"))
+        (layers[-1].lin.weight if name == "pyg_gcn" else layers[-1].weight).data *= 0.3
+    if name == "gcn":
+        graph = graphs.normalized_adjacency(graph, n)
+    stack, h = jacobian.compose(layers), random(n, 4, dtype=torch.float32)
+    values = torch.linalg.svdvals(jacobian.layer_jacobian(stack, h, graph).double())
+    assert 0 < float(values[0]) < 1e-17
+    assert jacobian.spectral_norm(stack, h, graph) == pytest.approx(float(values[0]), rel=1e-5)
+    density = jacobian.spectral_density(stack, h, graph, num_probes=400, num_steps=10)
+    assert density.moment(1) == pytest.approx(float(values.square().mean()), rel=0.3)
+
+
+def test_a_jacobian_beyond_the_range_of_its_dtype_is_refused_and_not_called_zero():
+    h = random(6, 2, dtype=torch.float32)
+    for way in (jacobian.spectral_norm, jacobian.spectral_density):
+        for layer in (lambda h: 1e-30 * (1e-16 * h), lambda h: 1e-30 * (1e-10 * h)):  # 0 and subnormal products
+            with pytest.raises(ValueError, match="layer must have a Jacobian with entries that torch.float32 can hold"):
+                way(layer, h)
+        with pytest.raises(ValueError, match="layer must have a Jacobian with finite products"):
+            way(lambda h: 1e30 * (1e30 * h), h)
+        with pytest.raises(ValueError, match="layer must have a Jacobian with finite products"):
+            way(lambda h: (h - h).sqrt(), h)  # infinite slope
+    with pytest.raises(ValueError, match="squared singular values float64 can hold.* 1.*e-200"):
+        jacobian.spectral_density(lambda h: 1e-200 * h, h.double())
+    assert jacobian.spectral_norm(lambda h: 1e-200 * h, h.double()) == pytest.approx(1e-200, rel=1e-12)
+
+
 LINEAR_ON_CORA = {"gcn": lambda: linear_gcn(16, 16), "wide_to_narrow": lambda: linear_gcn(16, 8),
                   "ssm": lambda: GNNSSM(linear_gcn(16, 16), state_matrix(16, 0.9, "spread", torch.Generator().manual_seed(0), FLOAT64))}
 
@@ -660,9 +715,6 @@ def test_eigenvalues_near_one_do_not_keep_gradients():
         product = (shear.T if k % 2 else shear) @ product
     assert torch.equal(torch.linalg.eigvals(shear).real, torch.ones(2, dtype=FLOAT64))
     assert float(torch.linalg.matrix_norm(product, 2)) == pytest.approx((1 + 2 ** 0.5) ** 10, rel=1e-9)
-
-
-KARATE = gnnssm_lite.datasets.karate_club()
 
 
 def graph_and_feed_forward(weights, activation, seed=0):
