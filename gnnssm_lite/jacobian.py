@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
+from torch_geometric.nn import Linear as PyGLinear
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from tqdm.auto import tqdm
 
@@ -133,17 +134,27 @@ def kronecker_terms(layer: Layer) -> dict[int, Tensor] | None:
     r"""The matrices ``M_p`` of a layer that is linear, ``H' = Σ_p S^p H M_p``; ``None`` if it is not of that form.
 
     Its Jacobian is ``Σ_p M_pᵀ ⊗ S^p``. A layer of one's own takes part by a method ``kronecker_terms()``, defined in the
-    class that defines its ``forward``; an attribute ``activation``, if it has one, must be the identity.
+    class that defines its ``forward``; an attribute ``activation``, if it has one, must be the identity. A layer with
+    forward hooks, or a ``GCNConv`` that does not sum over neighbours, is not of the form.
     """
+    if isinstance(layer, nn.Module) and _is_altered(layer):
+        return None
     # Exact types: a subclass may compute something else in its own forward.
     if type(layer) is nn.Linear:
         return {0: layer.weight.detach().T}
     if type(layer) is GCNConv:
-        return {1: layer.lin.weight.detach().T}
+        return {1: layer.lin.weight.detach().T} if layer.aggr in ("add", "sum") and type(layer.lin) is PyGLinear else None
     if not _knows_its_terms(layer) or (hasattr(layer, "activation") and not is_linear(layer)):
         return None
     terms = layer.kronecker_terms()
     return None if terms is None else {power: matrix.detach() for power, matrix in terms.items()}
+
+
+def _is_altered(layer: nn.Module) -> bool:
+    """Whether a hook or a ``forward`` of its own changes what this module, or one in it, computes."""
+    # By name: torch keeps four dictionaries of forward hooks in a module, torch-geometric ten more.
+    return any("forward" in vars(module) or any(hooks for name, hooks in vars(module).items()
+                                                if "_forward" in name and "_hooks" in name) for module in layer.modules())
 
 
 def _knows_its_terms(layer: Layer) -> bool:
@@ -169,7 +180,10 @@ def _pyg_operator(conv: GCNConv, h: Tensor, edge_index: Tensor, edge_weight: Ten
     if edge_index.layout != torch.strided:
         return None
     weight = None if edge_weight is None else edge_weight.double()
-    if conv.normalize:
+    if conv.normalize and conv._cached_edge_index is not None:  # then it looks at no other graph
+        edge_index, weight = conv._cached_edge_index
+        weight = weight.double()
+    elif conv.normalize:
         edge_index, weight = gcn_norm(edge_index, weight, h.shape[0], conv.improved, conv.add_self_loops, conv.flow,
                                       dtype=torch.float64)
     if weight is None:
@@ -189,14 +203,34 @@ def _kronecker_parts(layer: Layer, h: Tensor, graph: tuple) -> tuple[dict[int, T
     if terms is None:
         return None
     with torch.no_grad():  # what the layer itself refuses is refused here too
-        _apply(layer, h, graph)
+        out = _apply(layer, h, graph)
     S = torch.eye(h.shape[0], device=h.device) if set(terms) == {0} else _operator(layer, h, graph)
     if S is None:
         return None
     if S.dim() != 2 or S.shape != (h.shape[0], h.shape[0]):
         raise ValueError(f"S must have shape ({h.shape[0]}, {h.shape[0]}) to fit h of shape {tuple(h.shape)}; "
                          f"its shape was {tuple(S.shape)}")
-    return {power: matrix.double() for power, matrix in terms.items()}, S.detach().double()
+    terms, S = {power: matrix.double() for power, matrix in terms.items()}, S.detach().double()
+    return (terms, S) if _differences_agree(layer, h, graph, out, terms, S) else None
+
+
+def _differences_agree(layer: Layer, h: Tensor, graph: tuple, out: Tensor, terms: dict[int, Tensor], S: Tensor) -> bool:
+    """Whether ``layer(h + v) - layer(h) = Σ_p S^p v M_p`` up to rounding, for one random ``v`` of the size of ``h``.
+
+    One more forward pass beside an eigenvalue problem, against layers that compute something else than they say.
+    """
+    v = torch.randn(h.shape, generator=probe_generator(0, h.device), dtype=h.dtype, device=h.device)
+    moved = h + v * (float(h.abs().max()) or 1.0)
+    with torch.no_grad():
+        there = layer(moved, *graph).double()
+    power, expected, carried = 0, 0.0, (moved - h).double()  # the difference as rounded
+    for p in sorted(terms):
+        for _ in range(p - power):
+            carried = S @ carried
+        power, expected = p, expected + carried @ terms[p]
+    size = float(out.abs().max()) + float(there.abs().max())
+    # The square root is far above rounding, of sums over thousands of neighbours too, and far below a wrong layer.
+    return float((there - out.double() - expected).abs().max()) <= 4 * torch.finfo(h.dtype).eps ** 0.5 * size
 
 
 def _blocks(terms: dict[int, Tensor], eigenvalues: Tensor) -> Tensor:

@@ -285,6 +285,88 @@ def test_a_subclass_with_its_own_forward_is_not_taken_for_its_parent(layer, grid
     assert torch.equal(auto, dense)
 
 
+class TanhLinear(nn.Linear):
+    def forward(self, h):
+        return torch.tanh(super().forward(h))
+
+
+def hooked(layer, register=nn.Module.register_forward_hook):
+    register(layer, (lambda *_: 0.1 * _[-1]) if register is not nn.Module.register_forward_pre_hook
+             else lambda _, inputs: (inputs[0].tanh(), *inputs[1:]))
+    return layer
+
+
+def hooked_inside():
+    layer = GCNConv(3, 3)
+    hooked(layer.lin)
+    return layer
+
+
+def replaced_forward():
+    layer = GCN(3, 3, None)
+    original = layer.forward
+    layer.forward = lambda h, S: original(h, S).tanh()
+    return layer
+
+
+ALTERED = {
+    "max": lambda: GCNConv(3, 3, aggr="max"), "mean": lambda: GCNConv(3, 3, aggr="mean"),
+    "hook": lambda: hooked(GCNConv(3, 3)), "hook_inside": hooked_inside, "forward": replaced_forward,
+    "pre_hook": lambda: hooked(GCNConv(3, 3), nn.Module.register_forward_pre_hook),
+    "message_hook": lambda: hooked(GCNConv(3, 3), GCNConv.register_message_forward_hook),
+    "aggregate_hook": lambda: hooked(GCNConv(3, 3), GCNConv.register_aggregate_forward_hook),
+    "gin": lambda: GIN(3, 3, mlp=TanhLinear(3, 3)), "own_hook": lambda: hooked(GCN(3, 3, None)),
+}
+
+
+@pytest.mark.parametrize("wrap", [lambda layer: layer, lambda layer: GNNSSM(layer, state_matrix(3))], ids=["alone", "ssm"])
+@pytest.mark.parametrize("name", ALTERED)
+def test_a_layer_that_computes_something_else_does_not_take_the_kronecker_way(name, wrap, grid_graph):
+    """Other aggregations, hooks, a forward or an MLP of one's own: the values are those of the layer as it runs."""
+    edge_index, n = grid_graph
+    layer = wrap(ALTERED[name]()).double()
+    operand = edge_index if any(type(module) is GCNConv for module in layer.modules()) else \
+        graphs.adjacency(edge_index, n, dtype=FLOAT64)
+    assert jacobian.kronecker_terms(layer) is None
+    dense, auto = dense_and_auto(layer, random(n, 3), operand)
+    assert torch.equal(auto, dense)
+    with pytest.raises(ValueError, match="method 'kronecker' needs a linear layer"):
+        jacobian.singular_values(layer, random(n, 3), operand, method="kronecker")
+
+
+def test_a_cached_graph_is_the_one_that_counts(grid_graph):
+    """A GCNConv with cached=True looks at its first graph only, and so does its Jacobian, whatever graph it is given."""
+    edge_index, n = grid_graph
+    conv = GCNConv(3, 4, cached=True).double()
+    first, _ = dense_and_auto(conv, random(n, 3), edge_index)
+    for other in (edge_index, graphs.ring(n)):
+        dense, auto = dense_and_auto(conv, random(n, 3), other)
+        assert torch.equal(dense, first)
+        assert (auto - dense).abs().max() <= 1e-10 * dense.max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, FLOAT64], ids=str)
+def test_a_layer_that_misstates_its_terms_is_found_out_and_no_other(dtype, graph):
+    """One difference tells; layers that are right pass it at large, small and constant features, with large biases."""
+    class Misstated(GCN):
+        def forward(self, h, S):
+            return super().forward(h, S) * 1.01
+
+        def kronecker_terms(self):
+            return {1: self.weight}
+
+    edge_index, n = graph
+    S = graphs.normalized_adjacency(edge_index, n, dtype=dtype)
+    points = [random(n, 3, dtype=dtype) * size for size in (1e-12, 1, 1e12)] + [torch.full((n, 3), v, dtype=dtype) for v in (0., 1e4)]
+    for h in points:
+        wrong, right = Misstated(3, 4, None).to(dtype), GCN(3, 4, None, bias=True).to(dtype)
+        assert jacobian._kronecker_parts(wrong, h, (S,)) is None
+        right.bias.data += 1e5
+        for layer, operand in ((right, S), (GCNConv(3, 4).to(dtype), edge_index), (GraphSAGE(3, 4, None).to(dtype), S),
+                               (right, graphs.laplacian(edge_index, n, dtype=dtype))):
+            assert jacobian._kronecker_parts(layer, h, (operand,)) is not None
+
+
 def test_a_readers_linear_layer_takes_part_by_its_kronecker_terms(grid_graph):
     class TwoHops(nn.Module):
         """H' = S² H W: a power that no layer of the package has."""
