@@ -565,5 +565,6 @@ def gradient_norms(layers: Iterable[Layer], h: Tensor, *graph: Tensor, seed: int
         raise ValueError("layers must hold at least one layer; it was empty")
     gradient = torch.randn(states[-1].shape, generator=probe_generator(seed, h.device), dtype=h.dtype, device=h.device)
     gradients = torch.autograd.grad(states[-1], states[:-1], gradient / gradient.norm(), allow_unused=True)
-    norms = [torch.zeros((), dtype=h.dtype, device=h.device) if g is None else g.norm() for g in gradients]
-    return torch.stack([*norms, torch.ones((), dtype=h.dtype, device=h.device)]).detach()
+    norms = [h.new_zeros((), dtype=torch.float64) if g is None else torch.linalg.vector_norm(g, dtype=torch.float64)
+             for g in gradients]  # squares of float32 leave its range long before the gradient does
+    return torch.stack([*norms, torch.ones_like(norms[0])]).to(h.dtype).detach()

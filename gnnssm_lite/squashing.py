@@ -71,10 +71,15 @@ def _nonnegative(name: str, value: float) -> float:
 
 # ---------------------------------------------------------------- sensitivities
 
+def _frobenius(J: Tensor) -> Tensor:
+    # In float64: squares of float32 leave its range long before the entries do.
+    return torch.linalg.vector_norm(J, dim=(-2, -1), dtype=torch.float64).to(J.dtype)
+
+
 # Norms of a block J_vu, over the last two dimensions. The first three are induced by a norm of vectors.
 NORMS: dict[str, Callable[[Tensor], Tensor]] = {
     "l1": lambda J: J.abs().sum(-2).amax(-1), "linf": lambda J: J.abs().sum(-1).amax(-1),
-    "spectral": lambda J: torch.linalg.matrix_norm(J, 2), "fro": lambda J: torch.linalg.matrix_norm(J),
+    "spectral": lambda J: torch.linalg.matrix_norm(J, 2), "fro": _frobenius,
     "max": lambda J: J.abs().amax((-2, -1)), "sum": lambda J: J.abs().sum((-2, -1)),
 }
 INDUCED = ("l1", "linf", "spectral")

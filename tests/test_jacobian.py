@@ -494,6 +494,14 @@ def test_eq_5_gradient_norms_equal_dense_products(grid_graph):
     torch.testing.assert_close(found, torch.stack(expected[::-1]))
 
 
+@pytest.mark.parametrize("s", [1e-30, 1e-23, 1e20, 1e30])
+def test_gradient_norms_in_float32_reach_as_far_as_the_gradients(s, grid_graph):
+    S, h = graphs.normalized_adjacency(*grid_graph), random(12, 3, dtype=torch.float32)
+    found, plain = (jacobian.gradient_norms([lambda h, S, c=c: c * (S @ h)], h, S) for c in (s, 1.0))
+    assert found.dtype == torch.float32
+    assert (found.double() / plain).tolist() == pytest.approx([s, 1], rel=1e-5)
+
+
 def test_gradient_norms_are_zero_behind_a_layer_that_forgets():
     def forget(h):
         return torch.ones_like(h, requires_grad=True) * 2
