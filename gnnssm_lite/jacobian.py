@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 from torch_geometric.nn import GCNConv
 from torch_geometric.nn import Linear as PyGLinear
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
@@ -58,6 +59,37 @@ def _apply(layer: Layer, h: Tensor, graph: tuple) -> Tensor:
     return out
 
 
+def check_differentiable(layer: Layer, h: Tensor, out: Tensor, graph: tuple) -> None:
+    """Refuse a layer whose output ``out`` moves with ``h`` while torch sees no path from one to the other.
+
+    Under ``no_grad`` or behind ``detach`` every derivative would come out as 0. A layer that does not move is a constant,
+    and 0 is right. ``h`` must require grad.
+    """
+    if _reaches(out, h):
+        return
+    away = torch.randn(h.shape, generator=probe_generator(0, h.device), dtype=h.dtype, device=h.device)
+    with torch.no_grad():
+        moved = layer(h + away * (float(h.abs().max()) or 1.0), *graph)
+    if not torch.equal(moved, out):
+        raise ValueError(_CUT)
+
+
+def _reaches(out: Tensor, h: Tensor) -> bool:
+    """Whether a path of torch's graph leads from ``out`` back to ``h``; it costs no product."""
+    goal, seen, ahead = get_gradient_edge(h).node, set(), [out.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is not None and node == goal:
+            return True
+        if node is not None and node not in seen:
+            seen.add(node)
+            ahead += [before for before, _ in node.next_functions]
+    return out is h
+
+
+_CUT = "layer must depend on h through operations that torch differentiates; its output does not"
+
+
 def compose(layers: Iterable[Layer]) -> Layer:
     """The composition ``f_K ∘ ... ∘ f_1`` of layers on the same graph, as one callable ``f(h, *graph)``."""
     layers = list(layers)
@@ -89,7 +121,8 @@ def layer_jacobian(layer: Layer, h: Tensor, *graph: Tensor) -> Tensor:
 
     Raises:
         TypeError: ``h`` or the layer's output is no floating-point tensor.
-        ValueError: wrong shape, NaN, or a Jacobian too large to form (use :func:`spectral_density`).
+        ValueError: wrong shape, NaN, a layer that cuts gradients (``no_grad``, ``detach``), or a Jacobian too large to form
+            (use :func:`spectral_density`).
     """
     h = _check_input(h)
     graph = tuple(to_dense(g) if isinstance(g, Tensor) else g for g in graph)
@@ -99,12 +132,20 @@ def layer_jacobian(layer: Layer, h: Tensor, *graph: Tensor) -> Tensor:
         raise ValueError(f"the dense Jacobian would have {out.numel()} x {h.numel()} entries "
                          f"({out.numel() * h.numel() * h.element_size() / 2**30:.1f} GiB), more than {MAX_DENSE_ENTRIES}; "
                          "use singular_values(method='kronecker') for linear layers or spectral_density for any")
+    _check_once(layer, h, graph)
     try:
         with torch.no_grad():  # else jacrev records a graph towards the parameters, and its memory grows with every row
             J = torch.func.jacrev(lambda columns: layer(columns.T, *graph).T, chunk_size=ROWS_AT_ONCE)(h.T.contiguous())
     except RuntimeError:  # an operation without a batching rule: one product a row instead
         J = _jacobian_by_rows(layer, h, graph)
     return J.reshape(out.numel(), h.numel()).detach()
+
+
+def _check_once(layer: Layer, h: Tensor, graph: tuple) -> None:
+    """:func:`check_differentiable` on a pass of its own: torch.func takes a layer that cuts gradients for a constant."""
+    h = h.clone().requires_grad_(True)
+    with torch.enable_grad():
+        check_differentiable(layer, h, layer(h, *graph), graph)
 
 
 def _jacobian_by_rows(layer: Layer, h: Tensor, graph: tuple) -> Tensor:
@@ -334,7 +375,7 @@ class JacobianProduct:
         with torch.enable_grad():
             self._out = _apply(layer, self._h, graph)
             if not self._out.requires_grad:
-                raise ValueError("layer must depend on h through operations that torch differentiates; its output does not")
+                raise ValueError(_CUT)
             self._u = torch.zeros_like(self._out, requires_grad=True)
             self._pulled, = torch.autograd.grad(self._out, self._h, self._u, create_graph=True, allow_unused=True)
             if self._pulled is None:
@@ -560,7 +601,9 @@ def gradient_norms(layers: Iterable[Layer], h: Tensor, *graph: Tensor, seed: int
     states = [_check_input(h).clone().requires_grad_(True)]
     with torch.enable_grad():
         for layer in layers:
-            states.append(_apply(layer, states[-1], graph))
+            out = _apply(layer, states[-1], graph)
+            check_differentiable(layer, states[-1], out, graph)
+            states.append(out if out.requires_grad else out.clone().requires_grad_(True))  # a constant: no gradient passes
     if len(states) == 1:
         raise ValueError("layers must hold at least one layer; it was empty")
     gradient = torch.randn(states[-1].shape, generator=probe_generator(seed, h.device), dtype=h.dtype, device=h.device)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from .checks import check_choice, check_edge_index, check_features, check_finite, check_floating, check_int, check_square
 from .graphs import connected_components, laplacian, shortest_path_lengths, to_dense
-from .jacobian import compose
+from .jacobian import check_differentiable, compose
 from .models.convolutions import GCN, Activation, GraphLayer, GraphSAGE
 from .models.multihop import kGCN
 from .models.networks import Residual
@@ -118,7 +118,9 @@ class _Pullback:
         with torch.enable_grad():
             # A list of modules is callable in no useful way: nn.ModuleList and nn.Sequential count as lists of layers.
             stack = isinstance(model, (list, tuple, nn.ModuleList, nn.Sequential))
-            self.out = compose(model if stack else [model])(self.h, *graph)
+            model = compose(model if stack else [model])
+            self.out = model(self.h, *graph)
+            check_differentiable(model, self.h, self.out, graph)
 
     def node(self, name: str, value: object) -> int:
         """``value`` if it is a node."""
@@ -157,7 +159,8 @@ def sensitivity(model: Layer | Sequence[Layer], h: Tensor, *graph: object, sourc
 
     Raises:
         TypeError: ``h`` is no floating-point tensor, ``model`` no model, a node no integer.
-        ValueError: ``h`` has a batch dimension or NaN, a node is out of range, the output is no matrix over the nodes.
+        ValueError: ``h`` has a batch dimension or NaN, a node is out of range, the output is no matrix over the nodes, or
+            a layer cuts gradients (``no_grad``, ``detach``).
 
     Source: Topping et al. (2022), Di Giovanni et al. (2023).
     """

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch_geometric.nn import GCNConv
 
-from gnnssm_lite import graphs, jacobian, spectra
+from gnnssm_lite import graphs, jacobian, spectra, squashing
 from gnnssm_lite.device import default_device
 from gnnssm_lite.models import GAT, GCN, GIN, GNNSSM, GatedGCN, GraphSAGE, haar_orthogonal, state_matrix
 from gnnssm_lite.models.convolutions import resolve_activation
@@ -19,7 +19,7 @@ NAN = float("nan")
 RING, PATH = graphs.ring(4), graphs.path(3)
 H, S = torch.ones(4, 3), graphs.normalized_adjacency(RING, 4)
 LAYER = GCN(3, 2)
-LINEAR = GCN(3, 3, None)
+LINEAR, LAYER_3 = GCN(3, 3, None), GCN(3, 3, "tanh")
 NO_EDGES = torch.empty(2, 0, dtype=torch.long)
 
 
@@ -264,6 +264,39 @@ def test_bad_layer_of_a_jacobian(function):
     refused(lambda: call(lambda h: h.sum(), H), ValueError, ["layer must return", "4 rows", "()"])
     refused(lambda: call("gcn", H), TypeError, ["layer", "callable", "str"])
     refused(lambda: call(LINEAR, H), TypeError, ["S"])  # the graph was forgotten: no silent identity
+
+
+class NoGrad(GCN):
+    def forward(self, h, S):
+        with torch.no_grad():
+            return super().forward(h, S)
+
+
+DEPEND = ["layer must depend on h through operations that torch differentiates"]
+CUT = {"no_grad": NoGrad(3, 3, "tanh"), "linear": NoGrad(3, 3, None), "detach": lambda h, S: LINEAR(h.detach(), S)}
+
+
+@pytest.mark.parametrize("layer", CUT.values(), ids=CUT)
+@pytest.mark.parametrize("function", TAKE_A_LAYER)
+def test_a_layer_that_cuts_the_gradient_has_no_jacobian_of_zeros(function, layer):
+    """Neither alone nor between two layers; inside no_grad, where chapters may stand, the same."""
+    call = TAKE_A_LAYER[function]
+    words = DEPEND if layer is not CUT["detach"] else ["layer must depend on h"]
+    h = H * torch.arange(1, 4)
+    refused(lambda: call(layer, h, S), ValueError, words)
+    with torch.no_grad():
+        refused(lambda: call(layer, h, S), ValueError, words)
+    refused(lambda: call(jacobian.compose([LAYER_3, layer, LAYER_3]), h, S), ValueError, ["layer must depend on h"])
+
+
+@pytest.mark.parametrize("layer", CUT.values(), ids=CUT)
+def test_a_layer_that_cuts_the_gradient_is_refused_in_a_stack_and_has_no_sensitivity(layer):
+    h, stack = H * torch.arange(1, 4), [LAYER_3, layer, LAYER_3]
+    for model in (layer, stack):
+        refused(lambda m=model: squashing.sensitivity(m, h, S, source=0, target=1), ValueError, DEPEND)
+        refused(lambda m=model: squashing.sensitivities(m, h, S), ValueError, DEPEND)
+    refused(lambda: jacobian.gradient_norms(stack, h, S), ValueError, DEPEND)
+    refused(lambda: jacobian.product_jacobian(stack, h, S), ValueError, DEPEND)
 
 
 @check({
