@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
-from torch_geometric.nn import GCNConv
+from torch_geometric.nn import GCNConv, MessagePassing
 from torch_geometric.nn import Linear as PyGLinear
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from tqdm.auto import tqdm
@@ -101,6 +101,7 @@ def compose(layers: Iterable[Layer]) -> Layer:
             h = _apply(layer, h, graph)
         return h
 
+    composed.layers = layers
     return composed
 
 
@@ -112,7 +113,8 @@ def layer_jacobian(layer: Layer, h: Tensor, *graph: Tensor) -> Tensor:
     For a linear GCN layer it equals ``torch.kron(W.T.contiguous(), S)``.
 
     Args:
-        layer: any callable ``layer(h, *graph)``. Sparse operators among ``graph`` are made dense here.
+        layer: any callable ``layer(h, *graph)``. Sparse operators among ``graph`` are made dense here, but
+            for torch-geometric's layers.
         h: ``(n, d)``, the point at which the Jacobian is taken; float64 for validating theory.
         graph: what the layer takes beside ``h``.
 
@@ -125,7 +127,6 @@ def layer_jacobian(layer: Layer, h: Tensor, *graph: Tensor) -> Tensor:
             (use :func:`spectral_density`).
     """
     h = _check_input(h)
-    graph = tuple(to_dense(g) if isinstance(g, Tensor) else g for g in graph)
     with torch.no_grad():
         out = _apply(layer, h, graph)
     if out.numel() * h.numel() > MAX_DENSE_ENTRIES:
@@ -133,12 +134,22 @@ def layer_jacobian(layer: Layer, h: Tensor, *graph: Tensor) -> Tensor:
                          f"({out.numel() * h.numel() * h.element_size() / 2**30:.1f} GiB), more than {MAX_DENSE_ENTRIES}; "
                          "use singular_values(method='kronecker') for linear layers or spectral_density for any")
     _check_once(layer, h, graph)
+    # Sparse products have no batching rule; torch-geometric would take a dense operator for an edge_index.
+    dense = graph if _passes_messages(layer) else tuple(to_dense(g) if isinstance(g, Tensor) else g for g in graph)
     try:
         with torch.no_grad():  # else jacrev records a graph towards the parameters, and its memory grows with every row
-            J = torch.func.jacrev(lambda columns: layer(columns.T, *graph).T, chunk_size=ROWS_AT_ONCE)(h.T.contiguous())
-    except RuntimeError:  # an operation without a batching rule: one product a row instead
+            J = torch.func.jacrev(lambda columns: layer(columns.T, *dense).T, chunk_size=ROWS_AT_ONCE)(h.T.contiguous())
+    except (RuntimeError, TypeError, ValueError, IndexError):
+        # An operation without a batching rule, or one that wants the sparse operator: one product a row instead.
         J = _jacobian_by_rows(layer, h, graph)
     return J.reshape(out.numel(), h.numel()).detach()
+
+
+def _passes_messages(layer: Layer) -> bool:
+    """Whether the layer, or one inside it or in a composition, is torch-geometric's."""
+    if isinstance(layer, nn.Module):
+        return any(isinstance(module, MessagePassing) for module in layer.modules())
+    return any(map(_passes_messages, getattr(layer, "layers", ())))
 
 
 def _check_once(layer: Layer, h: Tensor, graph: tuple) -> None:

@@ -418,6 +418,30 @@ def test_dense_jacobian_of_a_readers_function_and_of_a_sparse_operator(grid_grap
     assert torch.equal(jacobian.layer_jacobian(readers_own, h, sparse), J)
 
 
+SPARSE_WAYS = {
+    "alone": lambda conv: conv, "ssm": lambda conv: GNNSSM(conv, state_matrix(4, dtype=FLOAT64)),
+    "composed": lambda conv: jacobian.compose([conv, conv]),
+    "function": lambda conv: lambda h, A: conv(h, A).tanh(),
+}
+
+
+@pytest.mark.parametrize("way", SPARSE_WAYS)
+@pytest.mark.parametrize("convolution", [GCNConv, SAGEConv])
+def test_torch_geometric_layers_take_a_sparse_adjacency(convolution, way, grid_graph):
+    """torch-geometric reads a sparse matrix as a graph, and a dense one not at all: the Jacobian is that of edge_index."""
+    edge_index, n = grid_graph
+    torch.manual_seed(0)
+    layer, h = SPARSE_WAYS[way](convolution(4, 4).double()), random(n, 4)
+    A = graphs.adjacency(edge_index, n, "sparse", FLOAT64)
+    J = jacobian.layer_jacobian(layer, h, edge_index)
+    torch.testing.assert_close(jacobian.layer_jacobian(layer, h, A), J, rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(jacobian.product_jacobian([layer], h, A), J, rtol=1e-10, atol=1e-14)
+    values = torch.linalg.svdvals(J)
+    torch.testing.assert_close(jacobian.singular_values(layer, h, A), values, rtol=1e-10, atol=1e-12)
+    if convolution is GCNConv:  # torch cannot differentiate the sparse mean of SAGEConv twice
+        assert jacobian.spectral_norm(layer, h, A) == pytest.approx(float(values[0]), rel=1e-6)
+
+
 class Cube(torch.autograd.Function):
     """x³ without a batching rule, so that torch.func cannot map it."""
 
