@@ -44,6 +44,8 @@ def _check_input(h: Tensor) -> Tensor:
     check_finite("h", check_features(h))
     if h.dim() != 2:
         raise ValueError(f"h must have shape (nodes, features) for a Jacobian; its shape was {tuple(h.shape)}")
+    if not h.numel():
+        raise ValueError(f"h must have at least one node and one feature; its shape was {tuple(h.shape)}")
     return h.detach()
 
 
@@ -220,11 +222,12 @@ def _knows_its_terms(layer: Layer) -> bool:
 
 
 def _operator(layer: Layer, h: Tensor, graph: tuple) -> Tensor | None:
-    """The matrix ``S`` that the layer applies; ``None`` if it is not to be had."""
+    """The matrix ``S`` that the layer applies; ``None`` if it is not to be had, as from an ``edge_index``."""
     conv = layer.coupling if isinstance(layer, GNNSSM) else layer
     if not graph or not isinstance(graph[0], Tensor):
         return None
-    return _pyg_operator(conv, h, *graph) if type(conv) is GCNConv else graph[0]
+    S = _pyg_operator(conv, h, *graph) if type(conv) is GCNConv else graph[0]
+    return S if S is not None and S.is_floating_point() and S.shape == (h.shape[0], h.shape[0]) else None
 
 
 def _pyg_operator(conv: GCNConv, h: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor | None:
@@ -251,17 +254,14 @@ def _is_symmetric(S: Tensor) -> bool:
 
 
 def _kronecker_parts(layer: Layer, h: Tensor, graph: tuple) -> tuple[dict[int, Tensor], Tensor] | None:
+    with torch.no_grad():  # what the layer itself refuses is refused here too; lazy layers come by their weights
+        out = _apply(layer, h, graph)
     terms = kronecker_terms(layer)
     if terms is None:
         return None
-    with torch.no_grad():  # what the layer itself refuses is refused here too
-        out = _apply(layer, h, graph)
     S = torch.eye(h.shape[0], device=h.device) if set(terms) == {0} else _operator(layer, h, graph)
     if S is None:
         return None
-    if S.dim() != 2 or S.shape != (h.shape[0], h.shape[0]):
-        raise ValueError(f"S must have shape ({h.shape[0]}, {h.shape[0]}) to fit h of shape {tuple(h.shape)}; "
-                         f"its shape was {tuple(S.shape)}")
     terms, S = {power: matrix.double() for power, matrix in terms.items()}, S.detach().double()
     return (terms, S) if _differences_agree(layer, h, graph, out, terms, S) else None
 
@@ -311,7 +311,7 @@ def _choose(method: str, layer: Layer, h: Tensor, graph: tuple) -> tuple[dict[in
     check_choice("method", method, METHODS)
     parts = None if method == "dense" else _kronecker_parts(layer, h, graph)
     if parts is None and method == "kronecker":
-        raise ValueError(f"method 'kronecker' needs a linear layer of the form Σ S^p H M_p; layer was {layer!r}")
+        raise ValueError(f"method 'kronecker' needs a linear layer of the form Σ S^p H M_p, and its S; layer was {layer!r}")
     return parts
 
 

@@ -241,6 +241,8 @@ BAD_POINTS = {
     "list": (lambda: [[1.0]], TypeError, ["h must", "torch.Tensor", "list"]),
     "vector": (lambda: H[0], ValueError, ["h must", "(3,)"]),
     "batch": (lambda: H[None], ValueError, ["h must", "(nodes, features)", "(1, 4, 3)"]),
+    "no_nodes": (lambda: H[:0], ValueError, ["h must", "at least one node", "(0, 3)"]),
+    "no_features": (lambda: H[:, :0], ValueError, ["h must", "one feature", "(4, 0)"]),
     "width": (lambda: H[:, :2], ValueError, ["h must", "3 features", "(4, 2)"]),
     "dtype": (lambda: H.double(), TypeError, ["torch.float32", "torch.float64"]),
     "nodes": (lambda: torch.ones(5, 3), ValueError, ["S must", "(..., 5, 5)", "(4, 4)"]),

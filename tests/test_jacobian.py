@@ -387,6 +387,38 @@ def test_a_readers_linear_layer_takes_part_by_its_kronecker_terms(grid_graph):
     assert (auto - dense).abs().max() <= 1e-10 * dense.max()
 
 
+def test_a_readers_linear_layer_on_an_edge_index_takes_the_dense_way(grid_graph):
+    class SumOfNeighbours(nn.Module):
+        """H' = A H W from edges: no operator S to be had."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(random(3, 4))
+
+        def forward(self, h, edge_index):
+            return torch.zeros_like(h).index_add(0, edge_index[1], h[edge_index[0]]) @ self.weight
+
+        def kronecker_terms(self):
+            return {1: self.weight}
+
+    edge_index, n = grid_graph
+    dense, auto = dense_and_auto(SumOfNeighbours(), random(n, 3), edge_index)
+    assert torch.equal(auto, dense)
+    A = graphs.adjacency(edge_index, n, dtype=FLOAT64)
+    torch.testing.assert_close(dense, jacobian.singular_values(lambda h: A @ h @ SumOfNeighbours().weight, random(n, 3)))
+    with pytest.raises(ValueError, match="method 'kronecker' needs .* its S"):
+        jacobian.singular_values(SumOfNeighbours(), random(n, 3), edge_index, method="kronecker")
+
+
+@pytest.mark.parametrize("way", [jacobian.singular_values, jacobian.eigenvalues, jacobian.layer_jacobian,
+                                 jacobian.spectral_norm], ids=lambda way: way.__name__)
+def test_lazy_layers_come_by_their_widths(way, grid_graph):
+    edge_index, n = grid_graph
+    conv, h = GCNConv(-1, 4), random(n, 4, dtype=torch.float32)
+    first = way(conv, h, edge_index)
+    assert torch.allclose(torch.as_tensor(first), torch.as_tensor(way(conv, h, edge_index)))
+
+
 # ---------------------------------------------------------------- dense
 
 def finite_differences(layer, h, *graph, step=1e-6):
