@@ -37,6 +37,7 @@ from .models.recurrence import GNNSSM
 Layer = Callable[..., Tensor]
 METHODS = ("auto", "kronecker", "dense")
 ROWS_AT_ONCE = 64  # of a dense Jacobian: layers with n² messages need that many times their own memory
+WITHOUT_GRAPH = {f"torch.nn.modules.{kind}" for kind in ("activation", "batchnorm", "dropout", "linear", "normalization")}
 MAX_DENSE_ENTRIES = 2 ** 28  # 2 GiB in float64: beyond, the dense way is refused before the machine starts to swap
 
 
@@ -93,18 +94,37 @@ _CUT = "layer must depend on h through operations that torch differentiates; its
 
 
 def compose(layers: Iterable[Layer]) -> Layer:
-    """The composition ``f_K ∘ ... ∘ f_1`` of layers on the same graph, as one callable ``f(h, *graph)``."""
-    layers = list(layers)
-    if not layers:
-        raise ValueError("layers must hold at least one layer; it was empty")
+    """The composition ``f_K ∘ ... ∘ f_1`` of layers on the same graph, as one callable ``f(h, *graph)``.
+
+    Torch's own activations, dropouts, norms and linear layers know no graph and are called as ``layer(h)``. Write a
+    function such as ``torch.relu`` as ``nn.ReLU()`` or ``lambda h, *graph: torch.relu(h)``.
+
+    Raises:
+        TypeError: ``layers`` is no list, or holds something that cannot be called. ValueError: no layers.
+    """
+    layers = _stack_of(layers)
 
     def composed(h: Tensor, *graph: Tensor) -> Tensor:
         for layer in layers:
-            h = _apply(layer, h, graph)
+            h = _apply(layer, h, _graph_of(layer, graph))
         return h
 
     composed.layers = layers
     return composed
+
+
+def _stack_of(layers: Iterable[Layer]) -> list[Layer]:
+    if not isinstance(layers, Iterable):
+        raise TypeError(f"layers must be a list of layers; it was one {type(layers).__name__}")
+    layers = list(layers)
+    if not layers:
+        raise ValueError("layers must hold at least one layer; it was empty")
+    return layers
+
+
+def _graph_of(layer: Layer, graph: tuple) -> tuple:
+    """What a layer of a stack takes beside ``h``. By module, not by class: a reader's subclass may well take a graph."""
+    return () if type(layer).__module__ in WITHOUT_GRAPH else graph
 
 
 # ---------------------------------------------------------------- dense
@@ -174,7 +194,7 @@ def _jacobian_by_rows(layer: Layer, h: Tensor, graph: tuple) -> Tensor:
 def product_jacobian(layers: Iterable[Layer], h: Tensor, *graph: Tensor) -> Tensor:
     r"""Dense product Jacobian ``J = J_K ... J_1`` of a stack of layers, each at the features that reach it (Eq. 6).
 
-    Args, Raises: as :func:`layer_jacobian`, with a list of ``layers``.
+    Args, Raises: as :func:`layer_jacobian`, with a list of ``layers`` as in :func:`compose`.
 
     Shapes:
         returns ``(n d_K, n d_0)``.
@@ -609,14 +629,13 @@ def gradient_norms(layers: Iterable[Layer], h: Tensor, *graph: Tensor, seed: int
     Shapes:
         returns ``(K + 1,)``: entry ``k`` is the norm of the gradient with respect to ``H^{(k)}``; the last is 1.
     """
-    states = [_check_input(h).clone().requires_grad_(True)]
+    layers, states = _stack_of(layers), [_check_input(h).clone().requires_grad_(True)]
     with torch.enable_grad():
         for layer in layers:
-            out = _apply(layer, states[-1], graph)
-            check_differentiable(layer, states[-1], out, graph)
+            taken = _graph_of(layer, graph)
+            out = _apply(layer, states[-1], taken)
+            check_differentiable(layer, states[-1], out, taken)
             states.append(out if out.requires_grad else out.clone().requires_grad_(True))  # a constant: no gradient passes
-    if len(states) == 1:
-        raise ValueError("layers must hold at least one layer; it was empty")
     gradient = torch.randn(states[-1].shape, generator=probe_generator(seed, h.device), dtype=h.dtype, device=h.device)
     gradients = torch.autograd.grad(states[-1], states[:-1], gradient / gradient.norm(), allow_unused=True)
     norms = [h.new_zeros((), dtype=torch.float64) if g is None else torch.linalg.vector_norm(g, dtype=torch.float64)

@@ -14,7 +14,7 @@ Put modules with dropout or batch norm into ``eval()`` first.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -185,6 +185,8 @@ def sensitivities(model: Layer | Sequence[Layer], h: Tensor, *graph: object, tar
     """
     check_choice("norm", norm, tuple(NORMS))
     pullback = _Pullback(model, h, graph)
+    if targets is not None and (not isinstance(targets, Iterable) or isinstance(targets, Tensor) and not targets.dim()):
+        raise TypeError(f"targets must be a list of nodes, such as [{targets}]; it was {targets!r}")
     nodes = [pullback.node("targets", v) for v in (range(len(h)) if targets is None else targets)]
     if not nodes:
         return h.new_zeros(0, len(h))

@@ -534,6 +534,26 @@ def test_eq_6_product_jacobian_is_the_product_of_matrices(grid_graph):
     torch.testing.assert_close(jacobian.product_jacobian(layers, h, S), expected, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("module", [nn.ReLU(), nn.GELU(), nn.Dropout(), nn.BatchNorm1d(4), nn.LayerNorm(4), nn.GroupNorm(2, 4),
+                                    nn.Linear(4, 4), nn.Identity()], ids=lambda module: type(module).__name__)
+def test_torchs_own_modules_stand_in_a_stack_without_the_graph(module, grid_graph):
+    """As if wrapped by hand, in products and in gradients; a subclass of them is called with the graph."""
+    edge_index, n = grid_graph
+    torch.manual_seed(0)
+    first, module, last, h = GCNConv(4, 4).double(), module.double().eval(), GCNConv(4, 2).double(), random(n, 4)
+    stack, by_hand = [first, module, last], [first, lambda h, _: module(h), last]
+    J = jacobian.product_jacobian(by_hand, h, edge_index)
+    torch.testing.assert_close(jacobian.product_jacobian(stack, h, edge_index), J)
+    torch.testing.assert_close(jacobian.gradient_norms(stack, h, edge_index), jacobian.gradient_norms(by_hand, h, edge_index))
+
+    class WithGraph(nn.ReLU):
+        def forward(self, h, edge_index):
+            return super().forward(h) * edge_index.shape[1]
+
+    scaled = jacobian.product_jacobian([first, WithGraph()], h, edge_index)
+    torch.testing.assert_close(scaled, jacobian.product_jacobian([first, nn.ReLU()], h, edge_index) * edge_index.shape[1])
+
+
 def test_eq_5_gradient_norms_equal_dense_products(grid_graph):
     """‖g_k‖ = ‖J_{k+1}ᵀ ... J_Kᵀ g‖ for the same random g."""
     S = graphs.normalized_adjacency(*grid_graph, dtype=FLOAT64)

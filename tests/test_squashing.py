@@ -737,6 +737,8 @@ BAD = {
     "target_large": (lambda: sensitivity(LAYER, H, RING_S, source=0, target=9), ValueError, ["target", "0 to 3", "it was 9"]),
     "target_float": (lambda: sensitivity(LAYER, H, RING_S, source=0, target=1.0), TypeError, ["target", "integer", "1.0"]),
     "targets_large": (lambda: sensitivities(LAYER, H, RING_S, targets=[4]), ValueError, ["targets", "0 to 3", "it was 4"]),
+    "targets_number": (lambda: sensitivities(LAYER, H, RING_S, targets=3), TypeError, ["targets", "list of nodes", "[3]"]),
+    "targets_scalar": (lambda: sensitivities(LAYER, H, RING_S, targets=torch.tensor(3)), TypeError, ["targets", "list of nodes"]),
     "batch": (lambda: sensitivity(LAYER, H.expand(2, 4, 3), RING_S, source=0, target=0), ValueError, ["h", "batch", "(2, 4, 3)"]),
     "vector": (lambda: sensitivity(LAYER, torch.ones(4), RING_S, source=0, target=0), ValueError, ["h", "(4,)"]),
     "integers": (lambda: sensitivity(LAYER, H.long(), RING_S, source=0, target=0), TypeError, ["h", "floating-point", "int64"]),
