@@ -11,19 +11,22 @@ With ``vec`` stacking columns, the layer-wise Jacobian is
 
 Every function takes ``layer(h, *graph)``: a layer of this package with ``graph = (S,)``, a torch-geometric
 convolution with ``graph = (edge_index,)``, or any function of a reader's own. Put modules with dropout or batch norm
-into ``eval()`` first: the Jacobian is that of the function as called.
+into ``eval()`` first: the Jacobian is that of the function as called, and you are warned of one in training mode.
 """
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch_geometric.nn import GCNConv, MessagePassing
 from torch_geometric.nn import Linear as PyGLinear
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
@@ -60,6 +63,28 @@ def _apply(layer: Layer, h: Tensor, graph: tuple) -> Tensor:
     if out.dim() != 2 or out.shape[0] != h.shape[0]:
         raise ValueError(f"layer must return a matrix with the {h.shape[0]} rows of h; its shape was {tuple(out.shape)}")
     return out
+
+
+def warn_of_training(layer: Layer) -> None:
+    """Warn of dropout and batch norm in training mode: each call would be another function."""
+    names = sorted({type(module).__name__ for module in _modules(layer) if module.training and _differs_in_training(module)})
+    if names:
+        warnings.warn(f"layer holds {', '.join(names)} in training mode, so its Jacobian is that of one random or "
+                      "batch-wise pass; put it into eval() first", UserWarning, stacklevel=3)
+
+
+def _modules(layer: Layer) -> Iterator[nn.Module]:
+    """The modules of a layer, or of all layers of a composition."""
+    if isinstance(layer, nn.Module):
+        yield from layer.modules()
+    else:
+        for part in getattr(layer, "composed_of", ()):
+            yield from _modules(part)
+
+
+def _differs_in_training(module: nn.Module) -> bool:
+    rate = module.p if isinstance(module, _DropoutNd) else getattr(module, "dropout", 0)  # as attention and GATConv have it
+    return isinstance(module, _BatchNorm) or isinstance(rate, float) and rate > 0
 
 
 def check_differentiable(layer: Layer, h: Tensor, out: Tensor, graph: tuple) -> None:
@@ -109,7 +134,7 @@ def compose(layers: Iterable[Layer]) -> Layer:
             h = _apply(layer, h, _graph_of(layer, graph))
         return h
 
-    composed.layers = layers
+    composed.composed_of = layers
     return composed
 
 
@@ -149,6 +174,7 @@ def layer_jacobian(layer: Layer, h: Tensor, *graph: Tensor) -> Tensor:
             (use :func:`spectral_density`).
     """
     h = _check_input(h)
+    warn_of_training(layer)
     with torch.no_grad():
         out = _apply(layer, h, graph)
     if out.numel() * h.numel() > MAX_DENSE_ENTRIES:
@@ -169,9 +195,7 @@ def layer_jacobian(layer: Layer, h: Tensor, *graph: Tensor) -> Tensor:
 
 def _passes_messages(layer: Layer) -> bool:
     """Whether the layer, or one inside it or in a composition, is torch-geometric's."""
-    if isinstance(layer, nn.Module):
-        return any(isinstance(module, MessagePassing) for module in layer.modules())
-    return any(map(_passes_messages, getattr(layer, "layers", ())))
+    return any(isinstance(module, MessagePassing) for module in _modules(layer))
 
 
 def _check_once(layer: Layer, h: Tensor, graph: tuple) -> None:
@@ -403,6 +427,7 @@ class JacobianProduct:
 
     def __init__(self, layer: Layer, h: Tensor, *graph: Tensor) -> None:
         self._h = _check_input(h).clone().requires_grad_(True)
+        warn_of_training(layer)
         with torch.enable_grad():
             self._out = _apply(layer, self._h, graph)
             if not self._out.requires_grad:
@@ -630,6 +655,7 @@ def gradient_norms(layers: Iterable[Layer], h: Tensor, *graph: Tensor, seed: int
         returns ``(K + 1,)``: entry ``k`` is the norm of the gradient with respect to ``H^{(k)}``; the last is 1.
     """
     layers, states = _stack_of(layers), [_check_input(h).clone().requires_grad_(True)]
+    warn_of_training(compose(layers))
     with torch.enable_grad():
         for layer in layers:
             taken = _graph_of(layer, graph)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from .checks import check_choice, check_edge_index, check_features, check_finite, check_floating, check_int, check_square
 from .graphs import connected_components, laplacian, shortest_path_lengths, to_dense
-from .jacobian import check_differentiable, compose
+from .jacobian import check_differentiable, compose, warn_of_training
 from .models.convolutions import GCN, Activation, GraphLayer, GraphSAGE
 from .models.multihop import kGCN
 from .models.networks import Residual
@@ -119,6 +119,7 @@ class _Pullback:
             # A list of modules is callable in no useful way: nn.ModuleList and nn.Sequential count as lists of layers.
             stack = isinstance(model, (list, tuple, nn.ModuleList, nn.Sequential))
             model = compose(model if stack else [model])
+            warn_of_training(model)
             self.out = model(self.h, *graph)
             check_differentiable(model, self.h, self.out, graph)
 

@@ -4,10 +4,13 @@ Each row: a call, the exception, and words that its message must hold (argument,
 but right (isolated nodes, a disconnected graph, no edges at all) is handled, and the last section shows how.
 """
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
-from torch_geometric.nn import GCNConv
+from torch import nn
+from torch_geometric.nn import GATConv, GCNConv
 
 from gnnssm_lite import graphs, jacobian, spectra, squashing
 from gnnssm_lite.device import default_device
@@ -299,6 +302,29 @@ def test_a_layer_that_cuts_the_gradient_is_refused_in_a_stack_and_has_no_sensiti
         refused(lambda m=model: squashing.sensitivities(m, h, S), ValueError, DEPEND)
     refused(lambda: jacobian.gradient_norms(stack, h, S), ValueError, DEPEND)
     refused(lambda: jacobian.product_jacobian(stack, h, S), ValueError, DEPEND)
+
+
+TRAINED = {"dropout": lambda: nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)), "batch_norm": lambda: nn.BatchNorm1d(3)}
+
+
+@pytest.mark.parametrize("inside", [lambda layer: layer, lambda layer: jacobian.compose([torch.tanh, layer])], ids=["alone", "stack"])
+@pytest.mark.parametrize("module", TRAINED)
+@pytest.mark.parametrize("function", [*TAKE_A_LAYER, "sensitivities"])
+def test_training_mode_is_warned_of_once_and_evaluation_never(function, module, inside):
+    call = TAKE_A_LAYER.get(function, squashing.sensitivities)
+    layer, h = TRAINED[module](), H + torch.arange(4)[:, None]
+    with pytest.warns(UserWarning, match=r"layer holds (Dropout|BatchNorm1d) in training mode.* eval\(\)") as caught:
+        call(inside(layer), h)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        call(inside(layer.eval()), h)
+        call(inside(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.0))), h)
+
+
+def test_convolutions_with_dropout_of_their_own_are_warned_of():
+    with pytest.warns(UserWarning, match="layer holds GATConv in training mode"):
+        jacobian.spectral_norm(GATConv(3, 3, dropout=0.5), H, RING)
 
 
 @check({
