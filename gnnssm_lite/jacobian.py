@@ -11,18 +11,24 @@ With ``vec`` stacking columns, the layer-wise Jacobian is
 
 Every function takes ``layer(h, *graph)``: a layer of this package with ``graph = (S,)``, a torch-geometric
 convolution with ``graph = (edge_index,)``, or any function of a reader's own. Put modules with dropout or batch norm
-into ``eval()`` first: the Jacobian is that of the function as called.
+into ``eval()`` first: the Jacobian is that of the function as called, and you are warned of one in training mode.
 """
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GCNConv
+from torch.autograd.graph import get_gradient_edge
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch_geometric.nn import GCNConv, MessagePassing
+from torch_geometric.nn import Linear as PyGLinear
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from tqdm.auto import tqdm
 
@@ -34,6 +40,7 @@ from .models.recurrence import GNNSSM
 Layer = Callable[..., Tensor]
 METHODS = ("auto", "kronecker", "dense")
 ROWS_AT_ONCE = 64  # of a dense Jacobian: layers with n² messages need that many times their own memory
+WITHOUT_GRAPH = {f"torch.nn.modules.{kind}" for kind in ("activation", "batchnorm", "dropout", "linear", "normalization")}
 MAX_DENSE_ENTRIES = 2 ** 28  # 2 GiB in float64: beyond, the dense way is refused before the machine starts to swap
 
 
@@ -41,6 +48,8 @@ def _check_input(h: Tensor) -> Tensor:
     check_finite("h", check_features(h))
     if h.dim() != 2:
         raise ValueError(f"h must have shape (nodes, features) for a Jacobian; its shape was {tuple(h.shape)}")
+    if not h.numel():
+        raise ValueError(f"h must have at least one node and one feature; its shape was {tuple(h.shape)}")
     return h.detach()
 
 
@@ -56,18 +65,91 @@ def _apply(layer: Layer, h: Tensor, graph: tuple) -> Tensor:
     return out
 
 
+def warn_of_training(layer: Layer) -> None:
+    """Warn of dropout and batch norm in training mode: each call would be another function."""
+    names = sorted({type(module).__name__ for module in _modules(layer) if module.training and _differs_in_training(module)})
+    if names:
+        warnings.warn(f"layer holds {', '.join(names)} in training mode, so its Jacobian is that of one random or "
+                      "batch-wise pass; put it into eval() first", UserWarning, stacklevel=3)
+
+
+def _modules(layer: Layer) -> Iterator[nn.Module]:
+    """The modules of a layer, or of all layers of a composition."""
+    if isinstance(layer, nn.Module):
+        yield from layer.modules()
+    else:
+        for part in getattr(layer, "composed_of", ()):
+            yield from _modules(part)
+
+
+def _differs_in_training(module: nn.Module) -> bool:
+    rate = module.p if isinstance(module, _DropoutNd) else getattr(module, "dropout", 0)  # as attention and GATConv have it
+    return isinstance(module, _BatchNorm) or isinstance(rate, float) and rate > 0
+
+
+def check_differentiable(layer: Layer, h: Tensor, out: Tensor, graph: tuple) -> None:
+    """Refuse a layer whose output ``out`` moves with ``h`` while torch sees no path from one to the other.
+
+    Under ``no_grad`` or behind ``detach`` every derivative would come out as 0. A layer that does not move is a constant,
+    and 0 is right. ``h`` must require grad.
+    """
+    if _reaches(out, h):
+        return
+    away = torch.randn(h.shape, generator=probe_generator(0, h.device), dtype=h.dtype, device=h.device)
+    with torch.no_grad():
+        moved = layer(h + away * (float(h.abs().max()) or 1.0), *graph)
+    if not torch.equal(moved, out):
+        raise ValueError(_CUT)
+
+
+def _reaches(out: Tensor, h: Tensor) -> bool:
+    """Whether a path of torch's graph leads from ``out`` back to ``h``; it costs no product."""
+    goal, seen, ahead = get_gradient_edge(h).node, set(), [out.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is not None and node == goal:
+            return True
+        if node is not None and node not in seen:
+            seen.add(node)
+            ahead += [before for before, _ in node.next_functions]
+    return out is h
+
+
+_CUT = "layer must depend on h through operations that torch differentiates; its output does not"
+
+
 def compose(layers: Iterable[Layer]) -> Layer:
-    """The composition ``f_K ∘ ... ∘ f_1`` of layers on the same graph, as one callable ``f(h, *graph)``."""
-    layers = list(layers)
-    if not layers:
-        raise ValueError("layers must hold at least one layer; it was empty")
+    """The composition ``f_K ∘ ... ∘ f_1`` of layers on the same graph, as one callable ``f(h, *graph)``.
+
+    Torch's own activations, dropouts, norms and linear layers know no graph and are called as ``layer(h)``. Write a
+    function such as ``torch.relu`` as ``nn.ReLU()`` or ``lambda h, *graph: torch.relu(h)``.
+
+    Raises:
+        TypeError: ``layers`` is no list, or holds something that cannot be called. ValueError: no layers.
+    """
+    layers = _stack_of(layers)
 
     def composed(h: Tensor, *graph: Tensor) -> Tensor:
         for layer in layers:
-            h = _apply(layer, h, graph)
+            h = _apply(layer, h, _graph_of(layer, graph))
         return h
 
+    composed.composed_of = layers
     return composed
+
+
+def _stack_of(layers: Iterable[Layer]) -> list[Layer]:
+    if not isinstance(layers, Iterable):
+        raise TypeError(f"layers must be a list of layers; it was one {type(layers).__name__}")
+    layers = list(layers)
+    if not layers:
+        raise ValueError("layers must hold at least one layer; it was empty")
+    return layers
+
+
+def _graph_of(layer: Layer, graph: tuple) -> tuple:
+    """What a layer of a stack takes beside ``h``. By module, not by class: a reader's subclass may well take a graph."""
+    return () if type(layer).__module__ in WITHOUT_GRAPH else graph
 
 
 # ---------------------------------------------------------------- dense
@@ -78,7 +160,8 @@ def layer_jacobian(layer: Layer, h: Tensor, *graph: Tensor) -> Tensor:
     For a linear GCN layer it equals ``torch.kron(W.T.contiguous(), S)``.
 
     Args:
-        layer: any callable ``layer(h, *graph)``. Sparse operators among ``graph`` are made dense here.
+        layer: any callable ``layer(h, *graph)``. Sparse operators among ``graph`` are made dense here, but
+            for torch-geometric's layers.
         h: ``(n, d)``, the point at which the Jacobian is taken; float64 for validating theory.
         graph: what the layer takes beside ``h``.
 
@@ -87,22 +170,39 @@ def layer_jacobian(layer: Layer, h: Tensor, *graph: Tensor) -> Tensor:
 
     Raises:
         TypeError: ``h`` or the layer's output is no floating-point tensor.
-        ValueError: wrong shape, NaN, or a Jacobian too large to form (use :func:`spectral_density`).
+        ValueError: wrong shape, NaN, a layer that cuts gradients (``no_grad``, ``detach``), or a Jacobian too large to form
+            (use :func:`spectral_density`).
     """
     h = _check_input(h)
-    graph = tuple(to_dense(g) if isinstance(g, Tensor) else g for g in graph)
+    warn_of_training(layer)
     with torch.no_grad():
         out = _apply(layer, h, graph)
     if out.numel() * h.numel() > MAX_DENSE_ENTRIES:
         raise ValueError(f"the dense Jacobian would have {out.numel()} x {h.numel()} entries "
                          f"({out.numel() * h.numel() * h.element_size() / 2**30:.1f} GiB), more than {MAX_DENSE_ENTRIES}; "
                          "use singular_values(method='kronecker') for linear layers or spectral_density for any")
+    _check_once(layer, h, graph)
+    # Sparse products have no batching rule; torch-geometric would take a dense operator for an edge_index.
+    dense = graph if _passes_messages(layer) else tuple(to_dense(g) if isinstance(g, Tensor) else g for g in graph)
     try:
         with torch.no_grad():  # else jacrev records a graph towards the parameters, and its memory grows with every row
-            J = torch.func.jacrev(lambda columns: layer(columns.T, *graph).T, chunk_size=ROWS_AT_ONCE)(h.T.contiguous())
-    except RuntimeError:  # an operation without a batching rule: one product a row instead
+            J = torch.func.jacrev(lambda columns: layer(columns.T, *dense).T, chunk_size=ROWS_AT_ONCE)(h.T.contiguous())
+    except (RuntimeError, TypeError, ValueError, IndexError):
+        # An operation without a batching rule, or one that wants the sparse operator: one product a row instead.
         J = _jacobian_by_rows(layer, h, graph)
     return J.reshape(out.numel(), h.numel()).detach()
+
+
+def _passes_messages(layer: Layer) -> bool:
+    """Whether the layer, or one inside it or in a composition, is torch-geometric's."""
+    return any(isinstance(module, MessagePassing) for module in _modules(layer))
+
+
+def _check_once(layer: Layer, h: Tensor, graph: tuple) -> None:
+    """:func:`check_differentiable` on a pass of its own: torch.func takes a layer that cuts gradients for a constant."""
+    h = h.clone().requires_grad_(True)
+    with torch.enable_grad():
+        check_differentiable(layer, h, layer(h, *graph), graph)
 
 
 def _jacobian_by_rows(layer: Layer, h: Tensor, graph: tuple) -> Tensor:
@@ -118,7 +218,7 @@ def _jacobian_by_rows(layer: Layer, h: Tensor, graph: tuple) -> Tensor:
 def product_jacobian(layers: Iterable[Layer], h: Tensor, *graph: Tensor) -> Tensor:
     r"""Dense product Jacobian ``J = J_K ... J_1`` of a stack of layers, each at the features that reach it (Eq. 6).
 
-    Args, Raises: as :func:`layer_jacobian`, with a list of ``layers``.
+    Args, Raises: as :func:`layer_jacobian`, with a list of ``layers`` as in :func:`compose`.
 
     Shapes:
         returns ``(n d_K, n d_0)``.
@@ -132,17 +232,27 @@ def kronecker_terms(layer: Layer) -> dict[int, Tensor] | None:
     r"""The matrices ``M_p`` of a layer that is linear, ``H' = Σ_p S^p H M_p``; ``None`` if it is not of that form.
 
     Its Jacobian is ``Σ_p M_pᵀ ⊗ S^p``. A layer of one's own takes part by a method ``kronecker_terms()``, defined in the
-    class that defines its ``forward``; an attribute ``activation``, if it has one, must be the identity.
+    class that defines its ``forward``; an attribute ``activation``, if it has one, must be the identity. A layer with
+    forward hooks, or a ``GCNConv`` that does not sum over neighbours, is not of the form.
     """
+    if isinstance(layer, nn.Module) and _is_altered(layer):
+        return None
     # Exact types: a subclass may compute something else in its own forward.
     if type(layer) is nn.Linear:
         return {0: layer.weight.detach().T}
     if type(layer) is GCNConv:
-        return {1: layer.lin.weight.detach().T}
+        return {1: layer.lin.weight.detach().T} if layer.aggr in ("add", "sum") and type(layer.lin) is PyGLinear else None
     if not _knows_its_terms(layer) or (hasattr(layer, "activation") and not is_linear(layer)):
         return None
     terms = layer.kronecker_terms()
     return None if terms is None else {power: matrix.detach() for power, matrix in terms.items()}
+
+
+def _is_altered(layer: nn.Module) -> bool:
+    """Whether a hook or a ``forward`` of its own changes what this module, or one in it, computes."""
+    # By name: torch keeps four dictionaries of forward hooks in a module, torch-geometric ten more.
+    return any("forward" in vars(module) or any(hooks for name, hooks in vars(module).items()
+                                                if "_forward" in name and "_hooks" in name) for module in layer.modules())
 
 
 def _knows_its_terms(layer: Layer) -> bool:
@@ -156,11 +266,12 @@ def _knows_its_terms(layer: Layer) -> bool:
 
 
 def _operator(layer: Layer, h: Tensor, graph: tuple) -> Tensor | None:
-    """The matrix ``S`` that the layer applies; ``None`` if it is not to be had."""
+    """The matrix ``S`` that the layer applies; ``None`` if it is not to be had, as from an ``edge_index``."""
     conv = layer.coupling if isinstance(layer, GNNSSM) else layer
     if not graph or not isinstance(graph[0], Tensor):
         return None
-    return _pyg_operator(conv, h, *graph) if type(conv) is GCNConv else graph[0]
+    S = _pyg_operator(conv, h, *graph) if type(conv) is GCNConv else graph[0]
+    return S if S is not None and S.is_floating_point() and S.shape == (h.shape[0], h.shape[0]) else None
 
 
 def _pyg_operator(conv: GCNConv, h: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor | None:
@@ -168,7 +279,10 @@ def _pyg_operator(conv: GCNConv, h: Tensor, edge_index: Tensor, edge_weight: Ten
     if edge_index.layout != torch.strided:
         return None
     weight = None if edge_weight is None else edge_weight.double()
-    if conv.normalize:
+    if conv.normalize and conv._cached_edge_index is not None:  # then it looks at no other graph
+        edge_index, weight = conv._cached_edge_index
+        weight = weight.double()
+    elif conv.normalize:
         edge_index, weight = gcn_norm(edge_index, weight, h.shape[0], conv.improved, conv.add_self_loops, conv.flow,
                                       dtype=torch.float64)
     if weight is None:
@@ -184,18 +298,35 @@ def _is_symmetric(S: Tensor) -> bool:
 
 
 def _kronecker_parts(layer: Layer, h: Tensor, graph: tuple) -> tuple[dict[int, Tensor], Tensor] | None:
+    with torch.no_grad():  # what the layer itself refuses is refused here too; lazy layers come by their weights
+        out = _apply(layer, h, graph)
     terms = kronecker_terms(layer)
     if terms is None:
         return None
-    with torch.no_grad():  # what the layer itself refuses is refused here too
-        _apply(layer, h, graph)
     S = torch.eye(h.shape[0], device=h.device) if set(terms) == {0} else _operator(layer, h, graph)
     if S is None:
         return None
-    if S.dim() != 2 or S.shape != (h.shape[0], h.shape[0]):
-        raise ValueError(f"S must have shape ({h.shape[0]}, {h.shape[0]}) to fit h of shape {tuple(h.shape)}; "
-                         f"its shape was {tuple(S.shape)}")
-    return {power: matrix.double() for power, matrix in terms.items()}, S.detach().double()
+    terms, S = {power: matrix.double() for power, matrix in terms.items()}, S.detach().double()
+    return (terms, S) if _differences_agree(layer, h, graph, out, terms, S) else None
+
+
+def _differences_agree(layer: Layer, h: Tensor, graph: tuple, out: Tensor, terms: dict[int, Tensor], S: Tensor) -> bool:
+    """Whether ``layer(h + v) - layer(h) = Σ_p S^p v M_p`` up to rounding, for one random ``v`` of the size of ``h``.
+
+    One more forward pass beside an eigenvalue problem, against layers that compute something else than they say.
+    """
+    v = torch.randn(h.shape, generator=probe_generator(0, h.device), dtype=h.dtype, device=h.device)
+    moved = h + v * (float(h.abs().max()) or 1.0)
+    with torch.no_grad():
+        there = layer(moved, *graph).double()
+    power, expected, carried = 0, 0.0, (moved - h).double()  # the difference as rounded
+    for p in sorted(terms):
+        for _ in range(p - power):
+            carried = S @ carried
+        power, expected = p, expected + carried @ terms[p]
+    size = float(out.abs().max()) + float(there.abs().max())
+    # The square root is far above rounding, of sums over thousands of neighbours too, and far below a wrong layer.
+    return float((there - out.double() - expected).abs().max()) <= 4 * torch.finfo(h.dtype).eps ** 0.5 * size
 
 
 def _blocks(terms: dict[int, Tensor], eigenvalues: Tensor) -> Tensor:
@@ -224,7 +355,7 @@ def _choose(method: str, layer: Layer, h: Tensor, graph: tuple) -> tuple[dict[in
     check_choice("method", method, METHODS)
     parts = None if method == "dense" else _kronecker_parts(layer, h, graph)
     if parts is None and method == "kronecker":
-        raise ValueError(f"method 'kronecker' needs a linear layer of the form Σ S^p H M_p; layer was {layer!r}")
+        raise ValueError(f"method 'kronecker' needs a linear layer of the form Σ S^p H M_p, and its S; layer was {layer!r}")
     return parts
 
 
@@ -296,10 +427,11 @@ class JacobianProduct:
 
     def __init__(self, layer: Layer, h: Tensor, *graph: Tensor) -> None:
         self._h = _check_input(h).clone().requires_grad_(True)
+        warn_of_training(layer)
         with torch.enable_grad():
             self._out = _apply(layer, self._h, graph)
             if not self._out.requires_grad:
-                raise ValueError("layer must depend on h through operations that torch differentiates; its output does not")
+                raise ValueError(_CUT)
             self._u = torch.zeros_like(self._out, requires_grad=True)
             self._pulled, = torch.autograd.grad(self._out, self._h, self._u, create_graph=True, allow_unused=True)
             if self._pulled is None:
@@ -314,29 +446,65 @@ class JacobianProduct:
         """``Jᵀ u``, shaped like ``h``."""
         return torch.autograd.grad(self._out, self._h, u, retain_graph=True)[0]
 
-    def smaller_gram(self) -> tuple[Callable[[Tensor], Tensor], int]:
-        """``v -> Jᵀ J v`` or ``v -> J Jᵀ v`` on flat vectors, whichever is smaller, and its size."""
+    def _smaller(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Tensor]:
+        """The two products of the smaller Gram matrix, in order, and a tensor shaped like what the first one takes."""
         if self._h.numel() <= self._out.numel():
-            return lambda v: self.vjp(self.jvp(v.view(self.in_shape))).reshape(-1), self._h.numel()
-        return lambda v: self.jvp(self.vjp(v.view(self.out_shape))).reshape(-1), self._out.numel()
+            return self.jvp, self.vjp, self._h
+        return self.vjp, self.jvp, self._out
+
+    def smaller_gram(self, scale: float = 1.0) -> tuple[Callable[[Tensor], Tensor], int]:
+        """``v -> Jᵀ J v / scale²`` or ``v -> J Jᵀ v / scale²`` on flat vectors, whichever is smaller, and its size.
+
+        A ``scale`` near ``‖J‖`` keeps the second product from leaving the range of the layer's dtype.
+        """
+        first, second, like = self._smaller()
+
+        def gram(v: Tensor) -> Tensor:
+            return (second(first(v.view_as(like).to(like.dtype)) / scale) / scale).reshape(-1)
+
+        return gram, like.numel()
+
+    def scale(self, seed: int = 0) -> float:
+        """A power of two next to the largest entry of ``J v`` for a random unit vector ``v``; 1 if ``J`` is 0.
+
+        A power of two, so that dividing by it rounds nothing. Raises ValueError if the dtype cannot hold ``J v``.
+        """
+        first, _, like = self._smaller()
+        v = torch.randn(like.shape, generator=probe_generator(seed, like.device), dtype=like.dtype, device=like.device)
+        v, limits = v / v.norm(), torch.finfo(like.dtype)
+        largest = float(first(v).abs().max())
+        if not math.isfinite(largest):
+            raise ValueError(_OUT_OF_RANGE.format(what="finite products", found=f"in {like.dtype} some were not"))
+        if largest < limits.tiny:  # does a longer v say that J is not 0?
+            if largest > 0 or float(first(v * limits.max ** 0.5).abs().max()) > 0:
+                raise ValueError(_OUT_OF_RANGE.format(what=f"entries that {like.dtype} can hold",
+                                                      found=f"the largest of a product was {largest:.3g}"))
+            return 1.0
+        return math.ldexp(1.0, math.frexp(largest)[1] - 1)
+
+
+_OUT_OF_RANGE = "layer must have a Jacobian with {what}; {found} (layer.double() and h.double() reach farther)"
 
 
 def _lanczos(matvec: Callable[[Tensor], Tensor], start: Tensor, steps: int, stop: Callable | None = None) -> Tensor:
-    """Tridiagonal matrix of the Lanczos process with full reorthogonalisation, on ``start``'s device, as float64 on CPU.
+    """Tridiagonal matrix of the Lanczos process with full reorthogonalisation, as float64 on CPU.
 
+    The process runs in float64 on ``start``'s device, whatever the dtype of ``matvec``.
     ``stop(T, beta)`` is asked after every fifth step and the last, and ends the process when it returns true.
     """
-    steps = min(steps, start.numel())
+    steps, start = min(steps, start.numel()), start.double()
     basis = start.new_empty(steps, start.numel())
     q, alphas, betas = start / start.norm(), [], []
     for step in range(steps):
         basis[step] = q
-        w = matvec(q)
+        w = matvec(q).double()
         alphas.append(float(w @ q))
         Q = basis[:step + 1]
         for _ in range(2):  # twice is enough (Kahan and Parlett)
             w = w - (Q @ w) @ Q
         beta = float(w.norm())
+        if not math.isfinite(beta):
+            raise ValueError(_OUT_OF_RANGE.format(what="finite products", found="some were not"))
         scale = max(map(abs, alphas + betas), default=0.0)
         T = _tridiagonal(alphas, betas)
         ask = stop is not None and ((step + 1) % 5 == 0 or step + 1 == steps)
@@ -371,12 +539,14 @@ def spectral_norm(layer: Layer, h: Tensor, *graph: Tensor, tol: float = 1e-6, ma
         seed: of the random start vector.
 
     Raises:
-        TypeError, ValueError: as :class:`JacobianProduct`.
+        TypeError, ValueError: as :class:`JacobianProduct`; entries of ``J`` that the dtype of ``h`` cannot hold.
         RuntimeError: no convergence within ``max_steps``.
     """
     if not 0 < tol < 1:
         raise ValueError(f"tol must lie between 0 and 1; it was {tol}")
-    gram, size = JacobianProduct(layer, h, *graph).smaller_gram()
+    product = JacobianProduct(layer, h, *graph)
+    scale = product.scale(seed)
+    gram, size = product.smaller_gram(scale)
     start = torch.randn(size, generator=probe_generator(seed, h.device), dtype=h.dtype, device=h.device)
     residual = math.inf
 
@@ -390,7 +560,7 @@ def spectral_norm(layer: Layer, h: Tensor, *graph: Tensor, tol: float = 1e-6, ma
     T = _lanczos(gram, start, max_steps, converged)
     if len(T) == min(max_steps, size) and len(T) < size and residual > tol:
         raise RuntimeError(f"Lanczos did not reach tol = {tol} in max_steps = {max_steps}; its residual was {residual:.2g}")
-    return math.sqrt(max(float(torch.linalg.eigvalsh(T)[-1]), 0.0))
+    return scale * math.sqrt(max(float(torch.linalg.eigvalsh(T)[-1]), 0.0))
 
 
 @dataclass(frozen=True)
@@ -449,12 +619,17 @@ def spectral_density(layer: Layer, h: Tensor, *graph: Tensor, num_probes: int = 
         progress: show a progress bar.
 
     Raises:
-        TypeError, ValueError: as :class:`JacobianProduct`; numbers below 1.
+        TypeError, ValueError: as :func:`spectral_norm`; numbers below 1.
 
     Source: Ubaru, Chen & Saad (2017).
     """
     num_probes, num_steps = check_int("num_probes", num_probes, 1), check_int("num_steps", num_steps, 1)
-    gram, size = JacobianProduct(layer, h, *graph).smaller_gram()
+    product = JacobianProduct(layer, h, *graph)
+    scale = product.scale(seed)
+    if not sys.float_info.min <= scale * scale < math.inf:
+        raise ValueError("layer must have a Jacobian whose squared singular values float64 can hold; "
+                         f"the singular values were of size {scale:.3g}")
+    gram, size = product.smaller_gram(scale)
     generator = probe_generator(seed, h.device)
     nodes, weights = [], []
     for _ in tqdm(range(num_probes), desc="spectral density", disable=not progress):
@@ -462,7 +637,7 @@ def spectral_density(layer: Layer, h: Tensor, *graph: Tensor, num_probes: int = 
         values, vectors = torch.linalg.eigh(_lanczos(gram, probe, num_steps))
         nodes.append(values.clamp(min=0))  # rounding can push a zero eigenvalue of JᵀJ just below 0
         weights.append(vectors[0] ** 2 / num_probes)
-    nodes, weights = torch.cat(nodes).numpy(), torch.cat(weights).numpy()
+    nodes, weights = scale * scale * torch.cat(nodes).numpy(), torch.cat(weights).numpy()
     order = np.argsort(nodes)
     return SpectralDensity(nodes[order], weights[order] / weights.sum(), size)
 
@@ -479,13 +654,16 @@ def gradient_norms(layers: Iterable[Layer], h: Tensor, *graph: Tensor, seed: int
     Shapes:
         returns ``(K + 1,)``: entry ``k`` is the norm of the gradient with respect to ``H^{(k)}``; the last is 1.
     """
-    states = [_check_input(h).clone().requires_grad_(True)]
+    layers, states = _stack_of(layers), [_check_input(h).clone().requires_grad_(True)]
+    warn_of_training(compose(layers))
     with torch.enable_grad():
         for layer in layers:
-            states.append(_apply(layer, states[-1], graph))
-    if len(states) == 1:
-        raise ValueError("layers must hold at least one layer; it was empty")
+            taken = _graph_of(layer, graph)
+            out = _apply(layer, states[-1], taken)
+            check_differentiable(layer, states[-1], out, taken)
+            states.append(out if out.requires_grad else out.clone().requires_grad_(True))  # a constant: no gradient passes
     gradient = torch.randn(states[-1].shape, generator=probe_generator(seed, h.device), dtype=h.dtype, device=h.device)
     gradients = torch.autograd.grad(states[-1], states[:-1], gradient / gradient.norm(), allow_unused=True)
-    norms = [torch.zeros((), dtype=h.dtype, device=h.device) if g is None else g.norm() for g in gradients]
-    return torch.stack([*norms, torch.ones((), dtype=h.dtype, device=h.device)]).detach()
+    norms = [h.new_zeros((), dtype=torch.float64) if g is None else torch.linalg.vector_norm(g, dtype=torch.float64)
+             for g in gradients]  # squares of float32 leave its range long before the gradient does
+    return torch.stack([*norms, torch.ones_like(norms[0])]).to(h.dtype).detach()

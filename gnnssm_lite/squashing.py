@@ -14,7 +14,7 @@ Put modules with dropout or batch norm into ``eval()`` first.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from .checks import check_choice, check_edge_index, check_features, check_finite, check_floating, check_int, check_square
 from .graphs import connected_components, laplacian, shortest_path_lengths, to_dense
-from .jacobian import compose
+from .jacobian import check_differentiable, compose, warn_of_training
 from .models.convolutions import GCN, Activation, GraphLayer, GraphSAGE
 from .models.multihop import kGCN
 from .models.networks import Residual
@@ -71,10 +71,15 @@ def _nonnegative(name: str, value: float) -> float:
 
 # ---------------------------------------------------------------- sensitivities
 
+def _frobenius(J: Tensor) -> Tensor:
+    # In float64: squares of float32 leave its range long before the entries do.
+    return torch.linalg.vector_norm(J, dim=(-2, -1), dtype=torch.float64).to(J.dtype)
+
+
 # Norms of a block J_vu, over the last two dimensions. The first three are induced by a norm of vectors.
 NORMS: dict[str, Callable[[Tensor], Tensor]] = {
     "l1": lambda J: J.abs().sum(-2).amax(-1), "linf": lambda J: J.abs().sum(-1).amax(-1),
-    "spectral": lambda J: torch.linalg.matrix_norm(J, 2), "fro": lambda J: torch.linalg.matrix_norm(J),
+    "spectral": lambda J: torch.linalg.matrix_norm(J, 2), "fro": _frobenius,
     "max": lambda J: J.abs().amax((-2, -1)), "sum": lambda J: J.abs().sum((-2, -1)),
 }
 INDUCED = ("l1", "linf", "spectral")
@@ -113,7 +118,10 @@ class _Pullback:
         with torch.enable_grad():
             # A list of modules is callable in no useful way: nn.ModuleList and nn.Sequential count as lists of layers.
             stack = isinstance(model, (list, tuple, nn.ModuleList, nn.Sequential))
-            self.out = compose(model if stack else [model])(self.h, *graph)
+            model = compose(model if stack else [model])
+            warn_of_training(model)
+            self.out = model(self.h, *graph)
+            check_differentiable(model, self.h, self.out, graph)
 
     def node(self, name: str, value: object) -> int:
         """``value`` if it is a node."""
@@ -152,7 +160,8 @@ def sensitivity(model: Layer | Sequence[Layer], h: Tensor, *graph: object, sourc
 
     Raises:
         TypeError: ``h`` is no floating-point tensor, ``model`` no model, a node no integer.
-        ValueError: ``h`` has a batch dimension or NaN, a node is out of range, the output is no matrix over the nodes.
+        ValueError: ``h`` has a batch dimension or NaN, a node is out of range, the output is no matrix over the nodes, or
+            a layer cuts gradients (``no_grad``, ``detach``).
 
     Source: Topping et al. (2022), Di Giovanni et al. (2023).
     """
@@ -177,6 +186,8 @@ def sensitivities(model: Layer | Sequence[Layer], h: Tensor, *graph: object, tar
     """
     check_choice("norm", norm, tuple(NORMS))
     pullback = _Pullback(model, h, graph)
+    if targets is not None and (not isinstance(targets, Iterable) or isinstance(targets, Tensor) and not targets.dim()):
+        raise TypeError(f"targets must be a list of nodes, such as [{targets}]; it was {targets!r}")
     nodes = [pullback.node("targets", v) for v in (range(len(h)) if targets is None else targets)]
     if not nodes:
         return h.new_zeros(0, len(h))

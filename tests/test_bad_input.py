@@ -4,12 +4,15 @@ Each row: a call, the exception, and words that its message must hold (argument,
 but right (isolated nodes, a disconnected graph, no edges at all) is handled, and the last section shows how.
 """
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
-from torch_geometric.nn import GCNConv
+from torch import nn
+from torch_geometric.nn import GATConv, GCNConv
 
-from gnnssm_lite import graphs, jacobian, spectra
+from gnnssm_lite import graphs, jacobian, spectra, squashing
 from gnnssm_lite.device import default_device
 from gnnssm_lite.models import GAT, GCN, GIN, GNNSSM, GatedGCN, GraphSAGE, haar_orthogonal, state_matrix
 from gnnssm_lite.models.convolutions import resolve_activation
@@ -19,7 +22,7 @@ NAN = float("nan")
 RING, PATH = graphs.ring(4), graphs.path(3)
 H, S = torch.ones(4, 3), graphs.normalized_adjacency(RING, 4)
 LAYER = GCN(3, 2)
-LINEAR = GCN(3, 3, None)
+LINEAR, LAYER_3 = GCN(3, 3, None), GCN(3, 3, "tanh")
 NO_EDGES = torch.empty(2, 0, dtype=torch.long)
 
 
@@ -241,6 +244,8 @@ BAD_POINTS = {
     "list": (lambda: [[1.0]], TypeError, ["h must", "torch.Tensor", "list"]),
     "vector": (lambda: H[0], ValueError, ["h must", "(3,)"]),
     "batch": (lambda: H[None], ValueError, ["h must", "(nodes, features)", "(1, 4, 3)"]),
+    "no_nodes": (lambda: H[:0], ValueError, ["h must", "at least one node", "(0, 3)"]),
+    "no_features": (lambda: H[:, :0], ValueError, ["h must", "one feature", "(4, 0)"]),
     "width": (lambda: H[:, :2], ValueError, ["h must", "3 features", "(4, 2)"]),
     "dtype": (lambda: H.double(), TypeError, ["torch.float32", "torch.float64"]),
     "nodes": (lambda: torch.ones(5, 3), ValueError, ["S must", "(..., 5, 5)", "(4, 4)"]),
@@ -266,6 +271,62 @@ def test_bad_layer_of_a_jacobian(function):
     refused(lambda: call(LINEAR, H), TypeError, ["S"])  # the graph was forgotten: no silent identity
 
 
+class NoGrad(GCN):
+    def forward(self, h, S):
+        with torch.no_grad():
+            return super().forward(h, S)
+
+
+DEPEND = ["layer must depend on h through operations that torch differentiates"]
+CUT = {"no_grad": NoGrad(3, 3, "tanh"), "linear": NoGrad(3, 3, None), "detach": lambda h, S: LINEAR(h.detach(), S)}
+
+
+@pytest.mark.parametrize("layer", CUT.values(), ids=CUT)
+@pytest.mark.parametrize("function", TAKE_A_LAYER)
+def test_a_layer_that_cuts_the_gradient_has_no_jacobian_of_zeros(function, layer):
+    """Neither alone nor between two layers; inside no_grad, where chapters may stand, the same."""
+    call = TAKE_A_LAYER[function]
+    words = DEPEND if layer is not CUT["detach"] else ["layer must depend on h"]
+    h = H * torch.arange(1, 4)
+    refused(lambda: call(layer, h, S), ValueError, words)
+    with torch.no_grad():
+        refused(lambda: call(layer, h, S), ValueError, words)
+    refused(lambda: call(jacobian.compose([LAYER_3, layer, LAYER_3]), h, S), ValueError, ["layer must depend on h"])
+
+
+@pytest.mark.parametrize("layer", CUT.values(), ids=CUT)
+def test_a_layer_that_cuts_the_gradient_is_refused_in_a_stack_and_has_no_sensitivity(layer):
+    h, stack = H * torch.arange(1, 4), [LAYER_3, layer, LAYER_3]
+    for model in (layer, stack):
+        refused(lambda m=model: squashing.sensitivity(m, h, S, source=0, target=1), ValueError, DEPEND)
+        refused(lambda m=model: squashing.sensitivities(m, h, S), ValueError, DEPEND)
+    refused(lambda: jacobian.gradient_norms(stack, h, S), ValueError, DEPEND)
+    refused(lambda: jacobian.product_jacobian(stack, h, S), ValueError, DEPEND)
+
+
+TRAINED = {"dropout": lambda: nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)), "batch_norm": lambda: nn.BatchNorm1d(3)}
+
+
+@pytest.mark.parametrize("inside", [lambda layer: layer, lambda layer: jacobian.compose([torch.tanh, layer])], ids=["alone", "stack"])
+@pytest.mark.parametrize("module", TRAINED)
+@pytest.mark.parametrize("function", [*TAKE_A_LAYER, "sensitivities"])
+def test_training_mode_is_warned_of_once_and_evaluation_never(function, module, inside):
+    call = TAKE_A_LAYER.get(function, squashing.sensitivities)
+    layer, h = TRAINED[module](), H + torch.arange(4)[:, None]
+    with pytest.warns(UserWarning, match=r"layer holds (Dropout|BatchNorm1d) in training mode.* eval\(\)") as caught:
+        call(inside(layer), h)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        call(inside(layer.eval()), h)
+        call(inside(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.0))), h)
+
+
+def test_convolutions_with_dropout_of_their_own_are_warned_of():
+    with pytest.warns(UserWarning, match="layer holds GATConv in training mode"):
+        jacobian.spectral_norm(GATConv(3, 3, dropout=0.5), H, RING)
+
+
 @check({
     "method": (lambda: jacobian.singular_values(LINEAR, H, S, method="svd"), ValueError, ["method", "'kronecker'", "'svd'"]),
     "eigen_method": (lambda: jacobian.eigenvalues(LINEAR, H, S, method="svd"), ValueError, ["method", "'kronecker'", "'svd'"]),
@@ -276,6 +337,9 @@ def test_bad_layer_of_a_jacobian(function):
                   ["173312 x 173312", "GiB", "spectral_density"]),
     "no_layers": (lambda: jacobian.product_jacobian([], H, S), ValueError, ["layers", "at least one", "empty"]),
     "no_layers_compose": (lambda: jacobian.compose([]), ValueError, ["layers", "at least one", "empty"]),
+    "one_layer": (lambda: jacobian.product_jacobian(LINEAR, H, S), TypeError, ["layers", "list of layers", "GCN"]),
+    "one_layer_compose": (lambda: jacobian.compose(torch.tanh), TypeError, ["layers", "list of layers", "builtin_function"]),
+    "one_layer_gradients": (lambda: jacobian.gradient_norms(LINEAR, H, S), TypeError, ["layers", "list of layers", "GCN"]),
     "no_gradients": (lambda: jacobian.gradient_norms([], H, S), ValueError, ["layers", "at least one", "empty"]),
     "detached": (lambda: jacobian.spectral_norm(lambda h: h.detach(), H), ValueError, ["layer", "depend on h"]),
     "constant": (lambda: jacobian.spectral_density(lambda h: torch.ones(4, 2) @ torch.ones(2, 2, requires_grad=True), H),

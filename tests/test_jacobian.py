@@ -20,6 +20,7 @@ from gnnssm_lite.models import GAT, GCN, GIN, GNNSSM, GatedGCN, GraphSAGE, state
 from gnnssm_lite.models.recurrence import haar_orthogonal
 
 FLOAT64 = torch.float64
+KARATE = gnnssm_lite.datasets.karate_club()
 WIDTHS = [(4, 4), (3, 5), (5, 3), (1, 4), (4, 1)]
 
 
@@ -284,6 +285,89 @@ def test_a_subclass_with_its_own_forward_is_not_taken_for_its_parent(layer, grid
     assert torch.equal(auto, dense)
 
 
+class TanhLinear(nn.Linear):
+    def forward(self, h):
+        return torch.tanh(super().forward(h))
+
+
+def hooked(layer, register=nn.Module.register_forward_hook):
+    register(layer, (lambda *_: 0.1 * _[-1]) if register is not nn.Module.register_forward_pre_hook
+             else lambda _, inputs: (inputs[0].tanh(), *inputs[1:]))
+    return layer
+
+
+def hooked_inside():
+    layer = GCNConv(3, 3)
+    hooked(layer.lin)
+    return layer
+
+
+def replaced_forward():
+    layer = GCN(3, 3, None)
+    original = layer.forward
+    layer.forward = lambda h, S: original(h, S).tanh()
+    return layer
+
+
+ALTERED = {
+    "max": lambda: GCNConv(3, 3, aggr="max"), "mean": lambda: GCNConv(3, 3, aggr="mean"),
+    "hook": lambda: hooked(GCNConv(3, 3)), "hook_inside": hooked_inside, "forward": replaced_forward,
+    "pre_hook": lambda: hooked(GCNConv(3, 3), nn.Module.register_forward_pre_hook),
+    "message_hook": lambda: hooked(GCNConv(3, 3), GCNConv.register_message_forward_hook),
+    "aggregate_hook": lambda: hooked(GCNConv(3, 3), GCNConv.register_aggregate_forward_hook),
+    "gin": lambda: GIN(3, 3, mlp=TanhLinear(3, 3)), "own_hook": lambda: hooked(GCN(3, 3, None)),
+}
+
+
+@pytest.mark.parametrize("wrap", [lambda layer: layer, lambda layer: GNNSSM(layer, state_matrix(3))], ids=["alone", "ssm"])
+@pytest.mark.parametrize("name", ALTERED)
+def test_a_layer_that_computes_something_else_does_not_take_the_kronecker_way(name, wrap, grid_graph):
+    """Other aggregations, hooks, a forward or an MLP of one's own: the values are those of the layer as it runs."""
+    edge_index, n = grid_graph
+    layer = wrap(ALTERED[name]()).double()
+    operand = edge_index if any(type(module) is GCNConv for module in layer.modules()) else \
+        graphs.adjacency(edge_index, n, dtype=FLOAT64)
+    assert jacobian.kronecker_terms(layer) is None
+    dense, auto = dense_and_auto(layer, random(n, 3), operand)
+    assert torch.equal(auto, dense)
+    with pytest.raises(ValueError, match="method 'kronecker' needs a linear layer"):
+        jacobian.singular_values(layer, random(n, 3), operand, method="kronecker")
+
+
+def test_a_cached_graph_is_the_one_that_counts(grid_graph):
+    """A GCNConv with cached=True looks at its first graph only, and so does its Jacobian, whatever graph it is given."""
+    edge_index, n = grid_graph
+    conv = GCNConv(3, 4, cached=True).double()
+    first, _ = dense_and_auto(conv, random(n, 3), edge_index)
+    for other in (edge_index, graphs.ring(n)):
+        dense, auto = dense_and_auto(conv, random(n, 3), other)
+        assert torch.equal(dense, first)
+        assert (auto - dense).abs().max() <= 1e-10 * dense.max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, FLOAT64], ids=str)
+def test_a_layer_that_misstates_its_terms_is_found_out_and_no_other(dtype, graph):
+    """One difference tells; layers that are right pass it at large, small and constant features, with large biases."""
+    class Misstated(GCN):
+        def forward(self, h, S):
+            return super().forward(h, S) * 1.1
+
+        def kronecker_terms(self):
+            return {1: self.weight}
+
+    edge_index, n = graph
+    torch.manual_seed(0)
+    S = graphs.normalized_adjacency(edge_index, n, dtype=dtype)
+    points = [random(n, 3, dtype=dtype) * size for size in (1e-12, 1, 1e12)] + [torch.full((n, 3), v, dtype=dtype) for v in (0., 1e4)]
+    for h in points:
+        wrong, right = Misstated(3, 4, None).to(dtype), GCN(3, 4, None, bias=True).to(dtype)
+        assert jacobian._kronecker_parts(wrong, h, (S,)) is None
+        right.bias.data += 1e5
+        for layer, operand in ((right, S), (GCNConv(3, 4).to(dtype), edge_index), (GraphSAGE(3, 4, None).to(dtype), S),
+                               (right, graphs.laplacian(edge_index, n, dtype=dtype))):
+            assert jacobian._kronecker_parts(layer, h, (operand,)) is not None
+
+
 def test_a_readers_linear_layer_takes_part_by_its_kronecker_terms(grid_graph):
     class TwoHops(nn.Module):
         """H' = S² H W: a power that no layer of the package has."""
@@ -301,6 +385,38 @@ def test_a_readers_linear_layer_takes_part_by_its_kronecker_terms(grid_graph):
     dense, auto = dense_and_auto(TwoHops(), random(12, 3), graphs.normalized_adjacency(*grid_graph, dtype=FLOAT64))
     assert jacobian.kronecker_terms(TwoHops()) is not None
     assert (auto - dense).abs().max() <= 1e-10 * dense.max()
+
+
+def test_a_readers_linear_layer_on_an_edge_index_takes_the_dense_way(grid_graph):
+    class SumOfNeighbours(nn.Module):
+        """H' = A H W from edges: no operator S to be had."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(random(3, 4))
+
+        def forward(self, h, edge_index):
+            return torch.zeros_like(h).index_add(0, edge_index[1], h[edge_index[0]]) @ self.weight
+
+        def kronecker_terms(self):
+            return {1: self.weight}
+
+    edge_index, n = grid_graph
+    dense, auto = dense_and_auto(SumOfNeighbours(), random(n, 3), edge_index)
+    assert torch.equal(auto, dense)
+    A = graphs.adjacency(edge_index, n, dtype=FLOAT64)
+    torch.testing.assert_close(dense, jacobian.singular_values(lambda h: A @ h @ SumOfNeighbours().weight, random(n, 3)))
+    with pytest.raises(ValueError, match="method 'kronecker' needs .* its S"):
+        jacobian.singular_values(SumOfNeighbours(), random(n, 3), edge_index, method="kronecker")
+
+
+@pytest.mark.parametrize("way", [jacobian.singular_values, jacobian.eigenvalues, jacobian.layer_jacobian,
+                                 jacobian.spectral_norm], ids=lambda way: way.__name__)
+def test_lazy_layers_come_by_their_widths(way, grid_graph):
+    edge_index, n = grid_graph
+    conv, h = GCNConv(-1, 4), random(n, 4, dtype=torch.float32)
+    first = way(conv, h, edge_index)
+    assert torch.allclose(torch.as_tensor(first), torch.as_tensor(way(conv, h, edge_index)))
 
 
 # ---------------------------------------------------------------- dense
@@ -332,6 +448,30 @@ def test_dense_jacobian_of_a_readers_function_and_of_a_sparse_operator(grid_grap
     J = jacobian.layer_jacobian(readers_own, h, dense)
     torch.testing.assert_close(J, finite_differences(readers_own, h, dense), rtol=1e-6, atol=1e-8)
     assert torch.equal(jacobian.layer_jacobian(readers_own, h, sparse), J)
+
+
+SPARSE_WAYS = {
+    "alone": lambda conv: conv, "ssm": lambda conv: GNNSSM(conv, state_matrix(4, dtype=FLOAT64)),
+    "composed": lambda conv: jacobian.compose([conv, conv]),
+    "function": lambda conv: lambda h, A: conv(h, A).tanh(),
+}
+
+
+@pytest.mark.parametrize("way", SPARSE_WAYS)
+@pytest.mark.parametrize("convolution", [GCNConv, SAGEConv])
+def test_torch_geometric_layers_take_a_sparse_adjacency(convolution, way, grid_graph):
+    """torch-geometric reads a sparse matrix as a graph, and a dense one not at all: the Jacobian is that of edge_index."""
+    edge_index, n = grid_graph
+    torch.manual_seed(0)
+    layer, h = SPARSE_WAYS[way](convolution(4, 4).double()), random(n, 4)
+    A = graphs.adjacency(edge_index, n, "sparse", FLOAT64)
+    J = jacobian.layer_jacobian(layer, h, edge_index)
+    torch.testing.assert_close(jacobian.layer_jacobian(layer, h, A), J, rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(jacobian.product_jacobian([layer], h, A), J, rtol=1e-10, atol=1e-14)
+    values = torch.linalg.svdvals(J)
+    torch.testing.assert_close(jacobian.singular_values(layer, h, A), values, rtol=1e-10, atol=1e-12)
+    if convolution is GCNConv:  # torch cannot differentiate the sparse mean of SAGEConv twice
+        assert jacobian.spectral_norm(layer, h, A) == pytest.approx(float(values[0]), rel=1e-6)
 
 
 class Cube(torch.autograd.Function):
@@ -394,6 +534,26 @@ def test_eq_6_product_jacobian_is_the_product_of_matrices(grid_graph):
     torch.testing.assert_close(jacobian.product_jacobian(layers, h, S), expected, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("module", [nn.ReLU(), nn.GELU(), nn.Dropout(), nn.BatchNorm1d(4), nn.LayerNorm(4), nn.GroupNorm(2, 4),
+                                    nn.Linear(4, 4), nn.Identity()], ids=lambda module: type(module).__name__)
+def test_torchs_own_modules_stand_in_a_stack_without_the_graph(module, grid_graph):
+    """As if wrapped by hand, in products and in gradients; a subclass of them is called with the graph."""
+    edge_index, n = grid_graph
+    torch.manual_seed(0)
+    first, module, last, h = GCNConv(4, 4).double(), module.double().eval(), GCNConv(4, 2).double(), random(n, 4)
+    stack, by_hand = [first, module, last], [first, lambda h, _: module(h), last]
+    J = jacobian.product_jacobian(by_hand, h, edge_index)
+    torch.testing.assert_close(jacobian.product_jacobian(stack, h, edge_index), J)
+    torch.testing.assert_close(jacobian.gradient_norms(stack, h, edge_index), jacobian.gradient_norms(by_hand, h, edge_index))
+
+    class WithGraph(nn.ReLU):
+        def forward(self, h, edge_index):
+            return super().forward(h) * edge_index.shape[1]
+
+    scaled = jacobian.product_jacobian([first, WithGraph()], h, edge_index)
+    torch.testing.assert_close(scaled, jacobian.product_jacobian([first, nn.ReLU()], h, edge_index) * edge_index.shape[1])
+
+
 def test_eq_5_gradient_norms_equal_dense_products(grid_graph):
     """‖g_k‖ = ‖J_{k+1}ᵀ ... J_Kᵀ g‖ for the same random g."""
     S = graphs.normalized_adjacency(*grid_graph, dtype=FLOAT64)
@@ -411,11 +571,22 @@ def test_eq_5_gradient_norms_equal_dense_products(grid_graph):
     torch.testing.assert_close(found, torch.stack(expected[::-1]))
 
 
+@pytest.mark.parametrize("s", [1e-30, 1e-23, 1e20, 1e30])
+def test_gradient_norms_in_float32_reach_as_far_as_the_gradients(s, grid_graph):
+    S, h = graphs.normalized_adjacency(*grid_graph), random(12, 3, dtype=torch.float32)
+    found, plain = (jacobian.gradient_norms([lambda h, S, c=c: c * (S @ h)], h, S) for c in (s, 1.0))
+    assert found.dtype == torch.float32
+    assert (found.double() / plain).tolist() == pytest.approx([s, 1], rel=1e-5)
+
+
 def test_gradient_norms_are_zero_behind_a_layer_that_forgets():
     def forget(h):
         return torch.ones_like(h, requires_grad=True) * 2
 
     assert jacobian.gradient_norms([torch.tanh, forget, torch.tanh], random(4, 2)).tolist()[:2] == [0.0, 0.0]
+    constant = jacobian.gradient_norms([torch.tanh, torch.ones_like, torch.tanh], random(4, 2))
+    assert constant[:2].tolist() == [0.0, 0.0] and (constant[2:] > 0).all()
+    assert jacobian.gradient_norms([torch.ones_like], random(4, 2)).tolist() == [0.0, 1.0]
 
 
 def test_eigenvalues_of_the_dense_way(grid_graph):
@@ -501,6 +672,60 @@ def test_spectral_density_is_exact_for_one_singular_value(grid_graph):
     assert np.allclose(density.nodes, 4) and density.weights.sum() == pytest.approx(1)
     zero = jacobian.spectral_density(lambda h: 0 * h, random(12, 3))
     assert np.allclose(zero.nodes, 0)
+
+
+SCALES = [(torch.float32, s) for s in (1e-30, 1e-20, 1e-11, 1e10, 1e30)] + [(FLOAT64, s) for s in (1e-140, 1e-85, 1e85, 1e140)]
+
+
+@pytest.mark.parametrize(("dtype", "s"), SCALES, ids=str)
+@pytest.mark.parametrize("d_out", [4, 2])
+def test_norm_and_density_scale_with_the_layer(dtype, s, d_out, grid_graph):
+    """s f has s times the norm and s² times the squared singular values, whatever s: nothing over- or underflows."""
+    S, h, W = graphs.normalized_adjacency(*grid_graph, dtype=dtype), random(12, 4, dtype=dtype), random(4, d_out, dtype=dtype)
+
+    def f(h, S):
+        return S @ h @ W
+
+    def scaled(h, S):
+        return s * (S @ h @ W)
+
+    eps = torch.finfo(dtype).eps
+    assert jacobian.spectral_norm(scaled, h, S) / s == pytest.approx(jacobian.spectral_norm(f, h, S), rel=20 * eps)
+    of_f, of_scaled = (jacobian.spectral_density(layer, h, S, num_probes=2) for layer in (f, scaled))
+    assert of_scaled.moment(1) / s ** 2 == pytest.approx(of_f.moment(1), rel=20 * eps)
+
+
+@pytest.mark.parametrize("name", ["pyg_gcn", "gcn"])
+def test_the_norm_of_a_deep_stack_in_float32_is_that_of_the_dense_way(name):
+    """Forty layers that shrink: ‖J‖₂ far below the rounding of 1, its square below the range of float32."""
+    n, layers, graph = KARATE.num_nodes, [], KARATE.edge_index
+    for seed in range(40):
+        torch.manual_seed(seed)
+        layers.append(GCNConv(4, 4) if name == "pyg_gcn" else GCN(4, 4, "tanh"))
+        (layers[-1].lin.weight if name == "pyg_gcn" else layers[-1].weight).data *= 0.3
+    if name == "gcn":
+        graph = graphs.normalized_adjacency(graph, n)
+    stack, h = jacobian.compose(layers), random(n, 4, dtype=torch.float32)
+    values = torch.linalg.svdvals(jacobian.layer_jacobian(stack, h, graph).double())
+    assert 0 < float(values[0]) < 1e-17
+    assert jacobian.spectral_norm(stack, h, graph) == pytest.approx(float(values[0]), rel=1e-5)
+    density = jacobian.spectral_density(stack, h, graph, num_probes=400, num_steps=10)
+    assert density.moment(1) == pytest.approx(float(values.square().mean()), rel=0.3)
+
+
+def test_a_jacobian_beyond_the_range_of_its_dtype_is_refused_and_not_called_zero():
+    h = random(6, 2, dtype=torch.float32)
+    for way in (jacobian.spectral_norm, jacobian.spectral_density):
+        for layer in (lambda h: 1e-30 * (1e-16 * h), lambda h: 1e-30 * (1e-10 * h)):  # 0 and subnormal products
+            with pytest.raises(ValueError, match="layer must have a Jacobian with entries that torch.float32 can hold"):
+                way(layer, h)
+        with pytest.raises(ValueError, match="layer must have a Jacobian with finite products"):
+            way(lambda h: 1e30 * (1e30 * h), h)
+        with pytest.raises(ValueError, match="layer must have a Jacobian with finite products"):
+            way(lambda h: (h - h).sqrt(), h)  # infinite slope
+    with pytest.raises(ValueError, match="squared singular values float64 can hold.*e-20"):
+        jacobian.spectral_density(lambda h: 1e-200 * h, h.double())
+    assert jacobian.spectral_norm(lambda h: 1e-200 * h, h.double()) == pytest.approx(1e-200, rel=1e-12)
 
 
 LINEAR_ON_CORA = {"gcn": lambda: linear_gcn(16, 16), "wide_to_narrow": lambda: linear_gcn(16, 8),
@@ -660,9 +885,6 @@ def test_eigenvalues_near_one_do_not_keep_gradients():
         product = (shear.T if k % 2 else shear) @ product
     assert torch.equal(torch.linalg.eigvals(shear).real, torch.ones(2, dtype=FLOAT64))
     assert float(torch.linalg.matrix_norm(product, 2)) == pytest.approx((1 + 2 ** 0.5) ** 10, rel=1e-9)
-
-
-KARATE = gnnssm_lite.datasets.karate_club()
 
 
 def graph_and_feed_forward(weights, activation, seed=0):

@@ -162,6 +162,15 @@ def test_all_ways_to_ask_for_norms_agree_with_the_definition(norm):
     assert torch.allclose(found, block_norm(torch.tensor(blocks[7]), norm), atol=1e-12)
 
 
+@pytest.mark.parametrize("s", [1e-30, 1e-23, 1e20, 1e30])
+@pytest.mark.parametrize("norm", NORMS)
+def test_norms_in_float32_reach_as_far_as_the_blocks(norm, s):
+    h, S = features(10, 3).float(), normalized(BARBELL, 10).float()
+    found, plain = (sensitivities(lambda h, S, c=c: c * (S @ h), h, S, norm=norm) for c in (s, 1.0))
+    assert found.dtype == torch.float32 and plain.any()
+    assert torch.allclose(found.double() / s, plain.double(), rtol=1e-5, atol=0)
+
+
 def test_one_target_costs_as_many_products_as_it_has_features(monkeypatch):
     asked, grad = [], torch.autograd.grad
 
@@ -728,6 +737,8 @@ BAD = {
     "target_large": (lambda: sensitivity(LAYER, H, RING_S, source=0, target=9), ValueError, ["target", "0 to 3", "it was 9"]),
     "target_float": (lambda: sensitivity(LAYER, H, RING_S, source=0, target=1.0), TypeError, ["target", "integer", "1.0"]),
     "targets_large": (lambda: sensitivities(LAYER, H, RING_S, targets=[4]), ValueError, ["targets", "0 to 3", "it was 4"]),
+    "targets_number": (lambda: sensitivities(LAYER, H, RING_S, targets=3), TypeError, ["targets", "list of nodes", "[3]"]),
+    "targets_scalar": (lambda: sensitivities(LAYER, H, RING_S, targets=torch.tensor(3)), TypeError, ["targets", "list of nodes"]),
     "batch": (lambda: sensitivity(LAYER, H.expand(2, 4, 3), RING_S, source=0, target=0), ValueError, ["h", "batch", "(2, 4, 3)"]),
     "vector": (lambda: sensitivity(LAYER, torch.ones(4), RING_S, source=0, target=0), ValueError, ["h", "(4,)"]),
     "integers": (lambda: sensitivity(LAYER, H.long(), RING_S, source=0, target=0), TypeError, ["h", "floating-point", "int64"]),
