@@ -47,8 +47,8 @@ class Network(nn.Module):
 
     @property
     def operator(self) -> str:
-        """The operator that the layers ask for: a kind of :func:`gnnssm_lite.graphs.operator`, ``"shells"``, or
-        ``"edge_index"`` if one of them is or contains a torch-geometric layer."""
+        """What the layers ask for, a kind of :func:`gnnssm_lite.graphs.operator`, ``"shells"``, or ``"edge_index"`` if one
+        of them is or contains a torch-geometric layer."""
         asked = [operator_of(layer) for layer in self.layers]
         return "edge_index" if "edge_index" in asked else asked[0] if asked else "normalized"
 
