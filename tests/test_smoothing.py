@@ -485,7 +485,7 @@ def test_parts_of_a_readers_layer_are_applied_in_its_forward_only(make):
     layer = make()
     first, last = walk([layer], x, S)
     assert torch.equal(first, x) and torch.equal(last, layer(x, S))
-    assert trajectory([layer], x, S)["norm"].tolist() == [float(feature_norm(x)), float(feature_norm(layer(x, S)))]
+    assert trajectory([layer], x, S)["norm"].tolist() == [float(feature_norm(x)), float(feature_norm(layer(x, S).detach()))]
     net = Network(torch.nn.Identity(), [layer], torch.nn.Identity())
     assert torch.equal(net(x, S), layer(x, S))
 
