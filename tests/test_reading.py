@@ -120,3 +120,15 @@ def test_adgn_does_not_move_to_the_edge_of_chaos_whatever_its_damping():
     assert (last.validation < 0.6 * first.validation).all() and len(last) >= 20
     undamped = last.index.get_level_values("gamma") <= 0
     assert (last.edge_distance > last.edge_distance_at_first)[undamped].all() and undamped.sum() >= 12
+
+
+def test_most_networks_end_farther_from_the_edge_of_chaos_than_they_start():
+    """The same distance on the same graphs before and after training; plain layers move away in every recorded run."""
+    runs = reading.recorded_runs()
+    runs = runs.assign(level=runs.target.map(lambda target: "graph" if target == "diameter" else "node"))
+    pairs = runs.merge(experiments.results("initial_edge_distance"), on=["model", "level", "seed"],
+                       suffixes=("", "_at_first")).dropna(subset=["edge_distance", "edge_distance_at_first"])
+    nearer = pairs.edge_distance < pairs.edge_distance_at_first
+    assert len(pairs) >= 40 and nearer.mean() < 0.5
+    plain = pairs.model.isin(["GCN", "GraphSAGE", "GIN"])
+    assert plain.sum() >= 12 and not nearer[plain].any()
