@@ -132,3 +132,11 @@ def test_most_networks_end_farther_from_the_edge_of_chaos_than_they_start():
     assert len(pairs) >= 40 and nearer.mean() < 0.5
     plain = pairs.model.isin(["GCN", "GraphSAGE", "GIN"])
     assert plain.sum() >= 12 and not nearer[plain].any()
+
+
+def test_runs_on_raw_labels_stand_for_their_rows_only_when_asked():
+    both = reading.recorded_runs(["raw_labels", "table_4"])
+    raw = both[~both.normalised.astype(bool)]
+    kept = reading.runs_of_rows(both, normalised=False)
+    assert len(kept) == len(raw) >= 16 and set(kept.row) == {"GCN", "GraphSAGE", "GIN", "A-DGN"}
+    assert reading.runs_of_rows(both).equals(reading.runs_of_rows(both[both.normalised.astype(bool)]))
