@@ -134,7 +134,8 @@ def test_misfits_are_refused(name):
     (lambda: ADGN(4, epsilon=math.nan), "epsilon"),
     (lambda: GRAND(4, heads=3), "heads"), (lambda: GCNII(4, alpha=1.5), "alpha"), (lambda: GCNII(4, layer=0), "layer"),
     (lambda: PHDGN(4, damping=-0.1), "damping"), (lambda: GraphCON(0), "dim"),
-    (lambda: SWAN(4, gamma=math.inf), "gamma"),
+    (lambda: SWAN(4, gamma=math.inf), "gamma"), (lambda: ADGN(4, operator="sum"), "operator"),
+    (lambda: PHDGN(4, operator="random_walk"), "operator"),
 ])
 def test_bad_options_are_refused_by_name(build, match):
     with pytest.raises(ValueError, match=match):
@@ -223,6 +224,21 @@ def test_grand_is_linear_in_h_once_the_attention_is_fixed():
         assert torch.allclose(layer_jacobian(layer, h, A, h0), expected.detach(), atol=1e-13)
 
 
+def test_nonlinear_grand_takes_its_attention_of_the_present_features():
+    edge_index, n = GRAPHS["random"]
+    net = build("GRAND", 3, 1, 4, 3, nonlinear=True, epsilon=0.3).double()
+    layer, (S,) = net.layers[0], net.graph_arguments(edge_index, n, dtype=F64)
+    *_, last = net.states(h := torch.randn(n, 4, dtype=F64), S)
+    assert not layer.needs_initial and GRAND(4).needs_initial
+    expected = h
+    for _ in range(3):
+        expected = expected + 0.3 * (layer.attention(expected, S) @ expected - expected)
+    fixed = h
+    for _ in range(3):
+        fixed = fixed + 0.3 * (layer.attention(h, S) @ fixed - fixed)
+    assert torch.allclose(last, expected, atol=1e-12) and not torch.allclose(last, fixed, atol=1e-6)
+
+
 def test_grand_with_zero_query_is_the_mean_over_the_closed_neighbourhood():
     layer, A = make("GRAND"), operator("adjacency", star(6), 6, dtype=F64)
     torch.nn.init.zeros_(layer.query.weight)
@@ -285,20 +301,23 @@ def test_gcnii_reduces_to_gcn_and_to_the_identity():
 
 
 @pytest.mark.parametrize("gamma, bias, activation", [(0.1, True, "tanh"), (0.0, False, "relu"), (-0.2, True, None)])
+@pytest.mark.parametrize("kind", ["normalized", "adjacency"])
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_adgn_equals_antisymmetricconv(gamma, bias, activation, graph):
+def test_adgn_equals_antisymmetricconv(gamma, bias, activation, kind, graph):
     torch.manual_seed(0)
     edge_index, n = GRAPHS[graph]
-    ours = ADGN(5, 0.3, gamma, activation, bias=bias)
-    theirs = AntiSymmetricConv(5, num_iters=3, epsilon=0.3, gamma=gamma, act=activation, bias=bias)
+    ours = ADGN(5, 0.3, gamma, activation, bias=bias, operator=kind)
+    phi = GCNConv(5, 5, bias=False) if kind == "normalized" else GCNConv(5, 5, bias=False, normalize=False)
+    theirs = AntiSymmetricConv(5, phi, num_iters=3, epsilon=0.3, gamma=gamma, act=activation, bias=bias)
     with torch.no_grad():
         theirs.W.copy_(ours.W)
         theirs.phi.lin.weight.copy_(ours.coupling.weight.T)
         if bias:
             ours.bias.normal_()
             theirs.bias.copy_(ours.bias)
-    h, S = torch.randn(n, 5), normalized_adjacency(edge_index, n)
-    assert torch.allclose(ours(ours(ours(h, S), S), S), theirs(h, edge_index), atol=1e-5)
+    h, S = torch.randn(n, 5), operator(ours.operator, edge_index, n)
+    assert ours.operator == kind
+    assert torch.allclose(ours(ours(ours(h, S), S), S), theirs(h, edge_index), atol=1e-5, rtol=1e-5)
 
 
 # ---------------------------------------------------------------- antisymmetry
@@ -419,12 +438,13 @@ def omega(n: int, d: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-@pytest.mark.parametrize("epsilon", [0.05, 0.5])
-def test_phdgn_step_is_symplectic(graph, epsilon):
+@pytest.mark.parametrize("epsilon, kind", [(0.05, "normalized"), (0.5, "normalized"), (0.1, "adjacency")])
+def test_phdgn_step_is_symplectic(graph, epsilon, kind):
     edge_index, n = GRAPHS[graph]
     layer = make("PHDGN")
-    layer.epsilon = epsilon
-    J = layer_jacobian(layer, state_of(layer, n), normalized_adjacency(edge_index, n, dtype=F64))
+    layer.epsilon, layer.operator = epsilon, PHDGN(4, operator=kind).operator
+    assert layer.operator == kind
+    J = layer_jacobian(layer, state_of(layer, n), operator(kind, edge_index, n, dtype=F64))
     assert float((J.T @ omega(n, 4) @ J - omega(n, 4)).abs().max()) < 1e-10
     assert float(torch.linalg.det(J)) == pytest.approx(1, abs=1e-10)
 

@@ -2,12 +2,15 @@
 import pytest
 import torch
 from torch import nn
-from torch_geometric.nn import GATConv, GCNConv
+from torch_geometric.nn import GATConv, GCN2Conv, GCNConv, GINConv, SAGEConv
 
 from gnnssm_lite import graphs
+from gnnssm_lite.experiments.graph_properties import PUBLIC_CODE
 from gnnssm_lite.models import (
     GCN,
+    GIN,
     GNNSSM,
+    GraphSAGE,
     Network,
     Residual,
     batch_shell_operators,
@@ -334,13 +337,59 @@ def test_depth_zero_is_encoder_and_readout():
 def test_bad_networks_are_refused():
     with pytest.raises(ValueError, match="did you mean 'kGCN-SSM'"):
         build("kGCNSSM", 3, 2, 4, 2)
-    with pytest.raises(ValueError, match="readout must be one of 'linear', 'mlp'"):
+    with pytest.raises(ValueError, match="readout must be one of 'linear', 'mlp', 'mlp_leaky'"):
         build("GCN", 3, 2, 4, 2, readout="none")
     with pytest.raises(ValueError, match="hidden_dim must be at least 1"):
         build("GCN", 3, 2, 0, 2)
     with pytest.raises(ValueError, match="num_layers must be at least 0"):
         build("GCN", 3, 2, 4, -1)
     assert isinstance(build("GCN", 3, 2, 4, 1, readout="mlp").readout, nn.Sequential)
+
+
+def public_network(model, level):
+    """The network of the benchmark's first public code, of torch-geometric's layers, with the weights of ``model``."""
+    def conv(layer):
+        if isinstance(layer, GCN):
+            theirs = GCNConv(6, 6)
+            theirs.lin.weight.data, theirs.bias.data = layer.weight.data.T, layer.bias.data
+        elif isinstance(layer, GraphSAGE):
+            theirs = SAGEConv(6, 6)
+            theirs.lin_l, theirs.lin_r = layer.neighbours, layer.root
+        elif isinstance(layer, GIN):
+            theirs = GINConv(nn.Linear(6, 6), train_eps=True)  # which draws the weights of its module anew
+            theirs.nn, theirs.eps.data = layer.mlp, layer.epsilon.data.reshape(1)
+        else:
+            theirs = GCN2Conv(6, alpha=0.1)
+            theirs.weight1.data = layer.weight.data
+        return theirs
+
+    convs, width = [conv(layer) for layer in model.layers], 6 if level == "node" else 18
+    first, slope, last, end = model.readout
+    assert (first.in_features, first.out_features, last.in_features) == (width, width // 2, width // 2)
+    assert isinstance(slope, nn.LeakyReLU) and isinstance(end, nn.LeakyReLU)
+
+    def forward(x, edge_index):
+        h = h0 = model.encoder(x)
+        for layer in convs:
+            h = (layer(h, h0, edge_index) if isinstance(layer, GCN2Conv) else layer(h, edge_index)).tanh()
+        h = torch.cat([h.sum(0), h.max(0).values, h.mean(0)]) if level == "graph" else h
+        return nn.functional.leaky_relu(last(nn.functional.leaky_relu(first(h))))
+    return forward
+
+
+@pytest.mark.parametrize("level", ["node", "graph"])
+@pytest.mark.parametrize("row", ["GCN", "GraphSAGE", "GIN", "GCNII"])
+def test_networks_of_the_public_code_are_those_of_torch_geometric(row, level):
+    name, options = PUBLIC_CODE[f"{row}, public code"]
+    model = build(name, 2, 1, 6, 4, level=level, seed=3, activation="tanh", **options).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))  # no bias or ε at zero
+    edge_index, n = graphs.erdos_renyi(9, 0.4, seed=1), 9
+    x = torch.randn(n, 2, dtype=torch.float64)
+    ours = model(x, *model.graph_arguments(edge_index, n, dtype=torch.float64))
+    assert torch.allclose(ours, public_network(model, level)(x, edge_index), atol=1e-12)
+    assert model.readout[-1](torch.tensor(-1.0)) == pytest.approx(-0.01)
 
 
 def test_options_are_those_that_build_takes_with_their_defaults():

@@ -242,7 +242,7 @@ class GIN(GraphLayer):
 
     Args:
         in_dim, out_dim, activation: as :class:`GCN`; σ acts on the MLP's output.
-        mlp: any module ``(..., d) -> (..., d')``; by default Linear, ReLU, Linear of width ``d'``.
+        mlp: any module ``(..., d) -> (..., d')``; by default Linear, ReLU, Linear of width ``d'``; ``"linear"``: one Linear.
         epsilon: the initial ε. train_epsilon: whether it is trained.
 
     Shapes:
@@ -254,8 +254,11 @@ class GIN(GraphLayer):
     operator = "adjacency"
 
     def __init__(self, in_dim: int, out_dim: int, activation: str | Activation | None = None,
-                 mlp: nn.Module | None = None, epsilon: float = 0.0, train_epsilon: bool = False) -> None:
+                 mlp: nn.Module | str | None = None, epsilon: float = 0.0, train_epsilon: bool = False) -> None:
         super().__init__(in_dim, out_dim, activation)
+        if isinstance(mlp, str):
+            check_choice("mlp", mlp, ("linear",))
+            mlp = nn.Linear(in_dim, out_dim)
         self.mlp = mlp or nn.Sequential(nn.Linear(in_dim, out_dim), nn.ReLU(), nn.Linear(out_dim, out_dim))
         self.epsilon = nn.Parameter(torch.tensor(float(epsilon)), requires_grad=train_epsilon)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.utils import softmax as segment_softmax
 
-from ..checks import check_int
+from ..checks import check_choice, check_int
 from .convolutions import GCN, Activation, GraphLayer, _closed_edges, _closed_mask
 from .recurrence import _check_operator_coupling
 
@@ -85,7 +85,8 @@ class DGC(EulerLayer):
     Shapes:
         ``h``: ``(..., n, d)``; ``S``: ``(..., n, n)``, usually ``Â``; returns ``(..., n, d)``.
 
-    Left out: the linear classifier after the last step (the model's only weights).
+    Left out: the linear classifier after the last step (the model's only weights). The public code of the graph-property
+    benchmark has another layer under this name: steps ``H - ε S H`` with self-loops of weight 2, and tanh after the last.
 
     Source: Wang et al. (2021), "Dissecting the diffusion process in linear graph convolutional networks".
     """
@@ -118,6 +119,7 @@ class GRAND(EulerLayer):
         dim: feature width.
         epsilon: step size; with ``ε = 1`` the step is averaging by ``Att``.
         heads: attention heads, whose matrices are averaged; they must divide ``dim``.
+        nonlinear: attention of the features as they are at each step (GRAND-nl) in place of ``H_0``.
 
     Shapes:
         ``h``, ``h0``: ``(..., n, d)`` (``h0`` None: ``h`` itself, which makes the step nonlinear, GRAND-nl; or what
@@ -125,15 +127,17 @@ class GRAND(EulerLayer):
         ``S``: ``(..., n, n)``, only its pattern counts; returns ``(..., n, d)``.
 
     Left out: adaptive and implicit solvers, the trained time scale and source term, biases of query and key, rewiring.
+    The public code of the graph-property benchmark has a Runge-Kutta solver, the attention of ``GATConv`` at each step,
+    a trained time scale, and tanh after the last step.
 
     Source: Chamberlain et al. (2021), "GRAND: graph neural diffusion".
     """
 
     operator = "adjacency"
-    needs_initial = True
 
-    def __init__(self, dim: int, epsilon: float = 0.1, heads: int = 1) -> None:
+    def __init__(self, dim: int, epsilon: float = 0.1, heads: int = 1, nonlinear: bool = False) -> None:
         super().__init__(dim, epsilon)
+        self.needs_initial = not nonlinear
         self.heads = check_int("heads", heads, 1)
         if dim % heads:
             raise ValueError(f"heads must divide dim = {dim}; it was {heads}")
@@ -192,6 +196,7 @@ class ADGN(EulerLayer):
         activation: σ, monotone.
         coupling: ``Φ``, any layer of width ``dim``; a linear :class:`~gnnssm_lite.models.convolutions.GCN` if ``None``.
         bias: whether there is ``b``.
+        operator: of that linear GCN: ``"normalized"``, or ``"adjacency"`` for plain sums over the neighbours.
 
     Shapes:
         ``h``: ``(..., n, d)``; ``S``: what the coupling asks for, ``Â`` by default; returns ``(..., n, d)``.
@@ -202,11 +207,12 @@ class ADGN(EulerLayer):
     """
 
     def __init__(self, dim: int, epsilon: float = 0.1, gamma: float = 0.1, activation: str | Activation | None = "tanh",
-                 coupling: GraphLayer | None = None, bias: bool = False) -> None:
+                 coupling: GraphLayer | None = None, bias: bool = False, operator: str = "normalized") -> None:
         super().__init__(dim, epsilon, activation)
         self.gamma = _number("gamma", gamma)
         self.W = _weight(dim)
-        self.coupling = GCN(dim, dim, activation=None) if coupling is None else _check_operator_coupling(coupling)
+        default = GCN(dim, dim, activation=None, operator=operator) if coupling is None else None
+        self.coupling = default or _check_operator_coupling(coupling)
         self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
 
     @property
@@ -259,8 +265,9 @@ class SWAN(EulerLayer):
         ``h``: ``(..., n, d)``; ``S = A``: ``(..., n, n)``, symmetric; returns ``(..., n, d)``. Isolated nodes see only
         their own features.
 
-    Left out: learned edge weights (SWAN-learn) and the bounded variants. The paper's public code keeps only triangles,
-    ``triu(V) - triu(V)ᵀ`` and ``triu(Z) + triu(Z)ᵀ``: the same set of matrices, parametrised by fewer numbers.
+    Left out: learned edge weights (SWAN-learn) and the bounded variants. The public code keeps only triangles,
+    ``triu(V) - triu(V)ᵀ`` and ``triu(Z) + triu(Z)ᵀ``: the same sets of matrices, parametrised by fewer numbers. Its
+    ``T`` is another: the version that we read indexes edge weights by nodes there. This layer follows the paper.
 
     Source: Gravina et al. (2025), "On oversquashing in graph neural networks through the lens of dynamical systems".
     """
@@ -388,7 +395,8 @@ class GraphCON(SecondOrderLayer):
         ``h = [X | Y]``: ``(..., n, 2 d)``; ``S``: what the coupling asks for; returns ``(..., n, 2 d)``. ``readout`` is
         ``X``.
 
-    Left out: dropout and the residual linear map ``R X`` that the public code adds to ``F`` on some tasks.
+    Left out: dropout, biases, and the residual linear maps that the public code adds to ``F`` (and a ReLU after its
+    encoder) on some tasks.
 
     Source: Rusch et al. (2022), "Graph-coupled oscillator networks".
     """
@@ -433,22 +441,24 @@ class PHDGN(SecondOrderLayer):
         damping: α at least 0; ``δ = relu(dissipation)`` is a trained vector that starts at ones.
         forcing: β; ``F`` is a trained matrix.
         bias: whether there are ``b_q``, ``b_p``.
+        operator: the symmetric ``S`` that the layer asks for: ``"normalized"``, or ``"adjacency"`` for plain sums.
 
     Shapes:
         ``h = [q | p]``: ``(..., n, 2 d)``; ``S``: ``(..., n, n)``, symmetric (the step uses ``Sᵀ = S``); returns
         ``(..., n, 2 d)``. ``readout`` is ``q``.
 
     Left out: time as an input of the forcing, the other damping and forcing networks, and the half-steps that a
-    Hamiltonian which mixes ``q`` and ``p`` would need. ``S`` is ``Â`` here; the public code also offers ``A``, and
-    stores the state as ``[p | q]``.
+    Hamiltonian which mixes ``q`` and ``p`` would need. The public code stores the state as ``[p | q]``, may read out
+    either half or both, and its forcing sums over ``A``.
 
     Source: Heilig et al. (2025), "Port-Hamiltonian architectural bias for long-range propagation in deep graph
     networks".
     """
 
     def __init__(self, dim: int, epsilon: float = 0.1, damping: float = 0.0, forcing: float = 0.0,
-                 bias: bool = False) -> None:
+                 bias: bool = False, operator: str = "normalized") -> None:
         super().__init__(dim, epsilon, "tanh")
+        self.operator = check_choice("operator", operator, ("normalized", "adjacency"))
         self.damping, self.forcing = _number("damping", damping, low=0), _number("forcing", forcing)
         self.W_q, self.V_q, self.W_p, self.V_p = (_weight(dim) for _ in range(4))
         self.b_q = nn.Parameter(torch.zeros(dim)) if bias else None

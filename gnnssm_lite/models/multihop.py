@@ -159,7 +159,8 @@ class DelayGCN(GraphLayer):
     Raises:
         TypeError, ValueError: numbers out of range, a memory shorter than the delays, shells that do not fit ``h``.
 
-    Left out of DRew: l2-normalisation and trained weights of the hops.
+    Left out of DRew: the activation (and, where asked for, batch normalisation) of every term before the sum,
+    l2-normalisation, and trained weights of the hops. Its public code has ReLU for σ.
 
     Source: Gutteridge et al. (2023), "DRew: dynamically rewired message passing with delay".
     """

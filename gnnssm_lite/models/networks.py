@@ -17,7 +17,7 @@ from .recurrence import GNNSSM, operator_of, state_matrix
 from .transformer import GPS
 
 LEVELS = ("node", "graph")
-READOUTS = ("linear", "mlp")
+READOUTS = ("linear", "mlp", "mlp_leaky")
 
 
 class Network(nn.Module):
@@ -276,7 +276,9 @@ def build(name: str, in_dim: int, out_dim: int, hidden_dim: int, num_layers: int
         level: ``"node"``: one output a node; ``"graph"``: one a graph, from sum, maximum and mean over its nodes.
         dropout: see :class:`Network`.
         seed: of weights, ``Λ`` and ``B``; torch's global generator is left as it was.
-        readout: ``"linear"``, or ``"mlp"``: Linear, LeakyReLU, Linear, of width ``hidden_dim``.
+        readout: ``"linear"``; ``"mlp"``: Linear, LeakyReLU, Linear, of width ``hidden_dim``; ``"mlp_leaky"``: of half the
+            width of its input, and with another LeakyReLU on the output, as in the public code of the graph-property
+            benchmark.
         options: passed to the layer (``activation``, ``heads``, ...); for the ``-SSM`` names also ``eig`` and ``kind``
             of ``Λ`` (:func:`~gnnssm_lite.models.recurrence.state_matrix`) and ``input_kind`` of ``B``; for the dynamical
             systems ``shared``: the same weights in every step (default), or new ones.
@@ -302,4 +304,7 @@ def build(name: str, in_dim: int, out_dim: int, hidden_dim: int, num_layers: int
 def _readout(kind: str, width: int, hidden_dim: int, out_dim: int) -> nn.Module:
     if kind == "linear":
         return nn.Linear(width, out_dim)
-    return nn.Sequential(nn.Linear(width, hidden_dim), nn.LeakyReLU(), nn.Linear(hidden_dim, out_dim))
+    if kind == "mlp":
+        return nn.Sequential(nn.Linear(width, hidden_dim), nn.LeakyReLU(), nn.Linear(hidden_dim, out_dim))
+    half = max(width // 2, 1)
+    return nn.Sequential(nn.Linear(width, half), nn.LeakyReLU(), nn.Linear(half, out_dim), nn.LeakyReLU())

@@ -50,8 +50,8 @@ class GPS(GraphLayer):
     Args:
         dim: feature width ``d``.
         heads: attention heads; they must divide ``dim``.
-        activation: σ of the coupling and of the MLP (Linear to ``2 d``, σ, Linear).
-        coupling: ``F``, any layer of width ``dim``; a :class:`~gnnssm_lite.models.convolutions.GCN` if ``None``.
+        activation: σ of the MLP (Linear to ``2 d``, σ, Linear).
+        coupling: ``F``, any layer of width ``dim``; a linear :class:`~gnnssm_lite.models.convolutions.GCN` if ``None``.
         norm: ``N_i``: ``"batch"`` as in the model's paper, ``"layer"`` or ``"none"``.
 
     Shapes:
@@ -61,7 +61,7 @@ class GPS(GraphLayer):
         TypeError, ValueError: numbers out of range, heads that do not divide ``dim``, an unknown norm.
 
     Left out: dropout, positional and structural encodings of the input. torch-geometric's ``GPSConv`` gives the same
-    numbers.
+    numbers. With ``"batch"`` norms the running statistics depend on how training groups the graphs.
 
     Source: Rampášek et al. (2022), "Recipe for a general, powerful, scalable graph transformer".
     """
@@ -71,7 +71,7 @@ class GPS(GraphLayer):
         super().__init__(dim, dim, activation)
         if self.in_dim % check_int("heads", heads, 1):
             raise ValueError(f"heads must divide dim = {dim}; it was {heads}")
-        self.coupling = GCN(dim, dim, activation) if coupling is None else _check_operator_coupling(coupling)
+        self.coupling = GCN(dim, dim, activation=None) if coupling is None else _check_operator_coupling(coupling)
         self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
         self.mlp = nn.Sequential(nn.Linear(dim, 2 * dim), _Activation(activation), nn.Linear(2 * dim, dim))
         self.norms = nn.ModuleList(NodeNorm(dim, norm) for _ in range(3))
