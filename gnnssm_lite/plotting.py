@@ -30,6 +30,7 @@ STYLE = {"font.size": 11, "axes.titlesize": 11, "axes.labelsize": 11, "legend.fo
          "grid.alpha": 0.25, "legend.frameon": False, "lines.linewidth": 2, "figure.dpi": 100, "savefig.dpi": 160,
          "axes.prop_cycle": plt.cycler(color=PALETTE)}
 WIDTH = 5.6
+SCROLLS_BEYOND = 640  # pixels: what is wider scrolls on a phone, because its letters would get too small
 WIDE = 7.4
 
 
@@ -79,6 +80,8 @@ def show(figure: Figure, number: str, caption: str, alt: str):
             raise ValueError(f"{name} must not be empty; it was {text!r}")
     width = int(figure.get_figwidth() * 100)
     image = f'<img src="{to_png(figure)}" alt="{html.escape(alt)}" style="width:{width}px;max-width:100%">'
+    if width > SCROLLS_BEYOND:
+        image = f'<div class="gnnssm-wide" tabindex="0">{image}</div>'
     return HTML(figure_html(image, number, caption))
 
 
@@ -163,6 +166,25 @@ def regime_map(table: pd.DataFrame, xlabel: str, ylabel: str, value_label: str, 
 
 # ---------------------------------------------------------------- curves
 
+_colour_of: dict[object, int] = {}  # name -> place in PALETTE, for the figures that follow
+
+
+def colours_of(names: Sequence[object]) -> list[str]:
+    """A colour for each name: the one that it had in earlier figures of this session, if no other name here has it.
+
+    So a model keeps its colour from figure to figure of a chapter.
+    """
+    chosen: dict[object, int] = {}
+    for name in names:
+        if _colour_of.get(name) not in (None, *chosen.values()):
+            chosen[name] = _colour_of[name]
+    free = [i for i in range(len(PALETTE)) if i not in chosen.values()]
+    for k, name in enumerate(name for name in dict.fromkeys(names) if name not in chosen):
+        chosen[name] = free[k] if k < len(free) else k % len(PALETTE)
+        _colour_of.setdefault(name, chosen[name])
+    return [PALETTE[chosen[name]] for name in names]
+
+
 REFERENCE_DASHES = (":", "--", "-.", (0, (8, 3)))
 
 
@@ -185,7 +207,7 @@ def lines(data: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str
     if logx:
         axis.set_xscale("log")
     sns.lineplot(data, x=x, y=y, hue=hue, style=hue, hue_order=order, style_order=order, errorbar=errorbar, ax=axis,
-                 err_style=spread, palette=PALETTE[:len(order)], markers=False)
+                 err_style=spread, palette=colours_of(order), markers=False)
     for (name, height), dashes in zip((reference or {}).items(), itertools.cycle(REFERENCE_DASHES), strict=False):
         axis.axhline(height, color="0.3", linestyle=dashes, label=name)
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)

@@ -190,3 +190,20 @@ def test_two_reference_lines_can_be_told_apart():
     axis = plotting.lines(data, "x", "y", "model", "x", "y", reference={"low": 0.5, "high": 1.5}).axes[0]
     low, high = (line for line in axis.lines if line.get_label() in ("low", "high"))
     assert low.get_linestyle() != high.get_linestyle() and low.get_ydata()[0] == 0.5
+
+
+def test_a_name_keeps_its_colour_from_figure_to_figure_and_no_two_share_one():
+    first = plotting.colours_of(["colour-a", "colour-b", "colour-c"])
+    second = plotting.colours_of(["colour-c", "colour-d", "colour-a"])
+    assert second[0] == first[2] and second[2] == first[0] and second[1] not in (second[0], second[2])
+    assert len(set(first)) == 3 and plotting.colours_of(["colour-b", "colour-b"]) == [first[1], first[1]]
+    many = plotting.colours_of([f"colour-{i}" for i in range(3 * len(plotting.PALETTE))])
+    assert set(many) == set(plotting.PALETTE)
+    other = plotting.colours_of(["colour-x"])[0]  # alone in its figure, it may have taken the colour of colour-a
+    assert len(set(plotting.colours_of(["colour-a", "colour-x", "colour-b"]))) == 3 and other in plotting.PALETTE
+
+
+def test_only_a_wide_figure_scrolls_in_its_own_box():
+    def html_of(width):
+        return plotting.show(plotting.subplots(width=width, height=3)[0], number="1.A", caption="c", alt="a").data
+    assert "gnnssm-wide" not in html_of(5.6) and "gnnssm-wide" in html_of(9)
