@@ -110,7 +110,7 @@ def test_no_scale_fits_all_rows():
     last = recorded[(recorded.scale == "normalised") & (recorded.runs > 0)]
     assert (recorded.scale == "raw").sum() == 12 and len(last) > 0
     for row in last.itertuples():
-        assert abs(row.ours - row.paper) < 0.5 < 2 < abs(row.ours + shift - row.paper)
+        assert abs(row.ours - row.paper) < 1 < 2 < abs(row.ours + shift - row.paper)  # within a factor of 10, or off by 100
 
 
 def test_adgn_does_not_move_to_the_edge_of_chaos_whatever_its_damping():
