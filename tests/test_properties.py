@@ -13,7 +13,7 @@ import scipy.stats
 import torch
 from torch_geometric.data import Batch
 
-from gnnssm_lite import datasets
+from gnnssm_lite import datasets, graphs
 from gnnssm_lite.datasets import DataFileError, cache_dir, graph_properties, graph_property_batches, properties
 from gnnssm_lite.datasets.properties import KINDS, LABELS, NODE_LABELS, SIZES
 
@@ -435,3 +435,45 @@ def test_a_file_that_would_run_code_or_has_another_form_is_refused(tmp_path):
         datasets.load_released(tmp_path / "data.tar.gz")
     with pytest.raises(FileNotFoundError):
         datasets.load_released(tmp_path / "absent.pkl")
+
+
+# ---------------------------------------------------------------- a floor
+
+@pytest.mark.parametrize("reach", [0, 1, 2, 5])
+def test_the_floor_is_the_error_of_whoever_learns_by_heart_what_a_node_can_see(reach):
+    """Mean over nodes and sources of the squared error of the best table: what a node sees -> one answer."""
+    for batch in graph_property_batches("test", SEED)[:2]:
+        floors = datasets.sssp_floor(batch.distance[:20], reach)
+        for hops, floor in zip(batch.distance[:20].tolist(), floors, strict=True):
+            n, error = len(hops), 0.0
+            for row in hops:
+                unseen = [max(d, 0) for d in row if d > reach or d < 0]
+                error += sum((label - np.mean(unseen)) ** 2 for label in unseen) / n**2 if unseen else 0.0
+            assert float(floor) == pytest.approx(error, abs=1e-12)
+
+
+def test_the_floor_falls_with_reach_to_zero_and_is_that_of_a_ring():
+    hops = graph_property_batches("test", SEED)[0].distance
+    floors = torch.stack([datasets.sssp_floor(hops, reach).mean() for reach in range(26)])
+    assert (floors.diff() <= 1e-12).all() and floors[0] > 1
+    connected = hops[(hops >= 0).all(-1).all(-1)]
+    assert float(datasets.sssp_floor(connected, 25).max()) == 0
+    m, reach = 8, 3
+    k, n = m - reach, 2 * m + 1
+    ring = graphs.shortest_path_lengths(graphs.ring(n), n)
+    assert float(datasets.sssp_floor(ring, reach)) == pytest.approx(k * (k**2 - 1) / (6 * n))
+    without = hops[~(hops >= 0).all(-1).all(-1)]
+    infinite = torch.where(without < 0, torch.inf, without.double())
+    assert torch.equal(datasets.sssp_floor(infinite, reach), datasets.sssp_floor(without, reach))
+
+
+@pytest.mark.parametrize("distance, reach, error, words", [
+    (torch.zeros(3, 3, dtype=torch.complex64), 1, TypeError, "distance must be a real tensor"),
+    (torch.full((3, 3), torch.nan), 1, ValueError, "NaN"),
+    ([[0]], 1, TypeError, "distance"),
+    (torch.zeros(3, 4, dtype=torch.long), 1, ValueError, "shape"),
+    (torch.zeros(3, 3, dtype=torch.long), -1, ValueError, "reach must be at least 0"),
+])
+def test_the_floor_refuses_what_is_no_distance(distance, reach, error, words):
+    with pytest.raises(error, match=words):
+        datasets.sssp_floor(distance, reach)

@@ -11,6 +11,7 @@ from .properties import (
     label_maximum,
     load_released,
     released_columns,
+    sssp_floor,
 )
 from .texas import load_texas
 from .transfer import (
@@ -44,5 +45,6 @@ __all__ = [
     "load_texas",
     "released_columns",
     "ring_transfer",
+    "sssp_floor",
     "transfer_task",
 ]

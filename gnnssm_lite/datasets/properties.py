@@ -218,6 +218,41 @@ def constant_scores(split: str = "test", seed: int = 1234, batch_size: int | Non
     return scores
 
 
+def sssp_floor(distance: Tensor, reach: int) -> Tensor:
+    r"""The mean squared error on SSSP that no network of reach ``R`` can get below, expected over a uniform source.
+
+    .. math:: \Phi_R = \frac1n \sum_u \frac{|O_u|}{n} \operatorname{Var}_{s \in O_u} y_u(s)
+
+    with ``O_u`` the nodes that are more than ``R`` hops from ``u`` or not connected with it, and ``y_u(s)`` the hops from
+    ``s`` to ``u``, 0 without a path. A network has reach ``R`` if its output at a node depends on the features of nodes
+    within ``R`` hops only: for all sources out of sight it has one answer.
+
+    Args:
+        distance: hops; negative or infinite without a path.
+        reach: ``R``, at least 0.
+
+    Shapes:
+        ``distance``: ``(..., n, n)``; returns ``(...)`` in float64, in hops squared.
+
+    Raises:
+        TypeError, ValueError: a ``distance`` that is no real square matrix, or has NaN; a negative ``reach``.
+
+    Source: Proposition 10.A of the book.
+    """
+    if not isinstance(distance, Tensor) or distance.is_complex():
+        was = distance.dtype if isinstance(distance, Tensor) else type(distance).__name__
+        raise TypeError(f"distance must be a real tensor; it was {was}")
+    if distance.dim() < 2 or distance.shape[-1] != distance.shape[-2]:
+        raise ValueError(f"distance must have the shape (..., n, n); it was {tuple(distance.shape)}")
+    if distance.isnan().any():
+        raise ValueError("distance must be without NaN; it had some")
+    check_int("reach", reach, 0)
+    label = torch.where(distance.isinf(), 0, distance.double()).clamp(min=0)
+    outside = ((distance > reach) | (distance < 0)).double()
+    mean = (label * outside).sum(-1, keepdim=True) / outside.sum(-1, keepdim=True).clamp(min=1)
+    return ((label - mean).square() * outside).sum((-2, -1)) / distance.shape[-1] ** 2
+
+
 def _graph_means(values: list[Tensor]) -> Tensor:
     return torch.cat([value.reshape(len(value), -1).mean(1) for value in values])
 
