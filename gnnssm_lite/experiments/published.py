@@ -67,8 +67,8 @@ def sssp_scores_with_reach() -> pd.DataFrame:
     """The published scores under the name of shortest paths whose reach is known.
 
     Returns:
-        a row for each: ``row``, ``label`` (of ``TABLE_4``; none for a model that it lacks), ``reach`` (hops, at most),
-        ``mean``, ``std``, ``scale`` (where the source says it), ``source``.
+        a row for each score, with ``row``, ``label`` (of ``TABLE_4``; none for a model that it lacks), ``reach`` (hops, at
+        most), ``mean``, ``std``, ``scale`` (where the source says it) and ``source``.
     """
     printed = table(4).query("column == 'sssp' and label in @REACH")
     rows = [{"row": cell.row, "label": cell.label, "reach": REACH[cell.label], "mean": cell.mean, "std": cell.std,
