@@ -59,7 +59,7 @@ REACH = {"GCN": 20, "GAT": 20, "GraphSAGE": 20, "GIN": 20, "GCNII": 20, "DGC": 2
 # The best run under the name "sssp" that the authors of SONAR, a later model, publish on the same file and columns, labels
 # divided by their maximum: one block of 5 iterations, width 30, four seeds. In its public code an iteration applies the
 # plain graph Laplacian once.
-SHORTEST = {"row": "SONAR, 5 iterations", "reach": 5, "mean": -6.9636, "std": 0.1674, "scale": "normalised",
+SONAR = {"row": "SONAR, 5 iterations", "reach": 5, "mean": -6.9636, "std": 0.1674, "scale": "normalised",
             "source": "https://github.com/gravins/SWAN/tree/main/graph_property_prediction/SONAR_NeurIPS25"}
 
 
@@ -73,7 +73,7 @@ def sssp_scores_with_reach() -> pd.DataFrame:
     printed = table(4).query("column == 'sssp' and label in @REACH")
     rows = [{"row": cell.row, "label": cell.label, "reach": REACH[cell.label], "mean": cell.mean, "std": cell.std,
              "scale": "", "source": "table 4"} for cell in printed.itertuples()]
-    return pd.DataFrame([*rows, {"label": "", **SHORTEST}])
+    return pd.DataFrame([*rows, {"label": "", **SONAR}])
 
 
 def table(number: int) -> pd.DataFrame:

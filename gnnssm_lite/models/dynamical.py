@@ -211,8 +211,9 @@ class ADGN(EulerLayer):
         super().__init__(dim, epsilon, activation)
         self.gamma = _number("gamma", gamma)
         self.W = _weight(dim)
-        default = GCN(dim, dim, activation=None, operator=operator) if coupling is None else None
-        self.coupling = default or _check_operator_coupling(coupling)
+        if coupling is None:
+            coupling = GCN(dim, dim, activation=None, operator=operator)
+        self.coupling = _check_operator_coupling(coupling)
         self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
 
     @property
