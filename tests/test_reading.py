@@ -110,7 +110,8 @@ def test_no_scale_fits_all_rows():
     last = recorded[(recorded.scale == "normalised") & (recorded.runs > 0)]
     assert (recorded.scale == "raw").sum() == 12 and len(last) > 0
     for row in last.itertuples():
-        assert abs(row.ours - row.paper) < 1 < 2 < abs(row.ours + shift - row.paper)  # within a factor of 10, or off by 100
+        near = 1 if row.Index == "DRew-GCN + delay" else 0.5  # which is better here than printed
+        assert abs(row.ours - row.paper) < near < 2 < abs(row.ours + shift - row.paper)
 
 
 def test_adgn_does_not_move_to_the_edge_of_chaos_whatever_its_damping():
@@ -145,8 +146,8 @@ def test_runs_on_raw_labels_stand_for_their_rows_only_when_asked():
 def test_the_printed_node_columns_are_nearest_to_other_labels_than_their_names():
     """By root mean square over the rows with runs, and with any one family of models left out: LX, then SSSP.
 
-    Our DRew is far from its printed row under every reading; without it the margin is wide. (Chapter 12 asks for more, and
-    says by itself what it finds.)
+    With all rows by the margin that chapter 12 asks for. Our DRew is far from its printed row under every reading; without
+    it the margin is wide.
     """
     runs = reading.runs_of_rows(reading.recorded_runs())
     runs = runs.assign(shift=2 * np.log10(runs.maximum))
@@ -157,7 +158,7 @@ def test_the_printed_node_columns_are_nearest_to_other_labels_than_their_names()
     printed = published.table(4).pivot(index="label", columns="column", values="mean").loc[ours.index]
     family = ours.index.map(reading.FAMILY)
     assert len(set(family)) >= 8
-    margin = {"DRew": 1.5}
+    margin = {"nothing": 1.25, "DRew": 1.5}
     for left_out in ("nothing", *set(family)):
         kept = family != left_out
         for column in ("sssp", "eccentricity"):

@@ -60,7 +60,7 @@ REACH = {"GCN": 20, "GAT": 20, "GraphSAGE": 20, "GIN": 20, "GCNII": 20, "DGC": 2
 # divided by their maximum: one block of 5 iterations, width 30, four seeds. In its public code an iteration applies the
 # plain graph Laplacian once.
 SONAR = {"row": "SONAR, 5 iterations", "reach": 5, "mean": -6.9636, "std": 0.1674, "scale": "normalised",
-            "source": "https://github.com/gravins/SWAN/tree/main/graph_property_prediction/SONAR_NeurIPS25"}
+         "source": "https://github.com/gravins/SWAN/tree/main/graph_property_prediction/SONAR_NeurIPS25"}
 
 
 def sssp_scores_with_reach() -> pd.DataFrame:
