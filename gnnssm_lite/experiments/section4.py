@@ -123,7 +123,8 @@ def _shared(make: Callable[[int, int], nn.Module]) -> Callable[..., Iterator[nn.
 EIGS = (0.5, 0.75, 0.9, 0.99, 1.0)
 HOPS = 3  # of the delayed models: on Cora the shells beyond hold a quarter of all pairs
 
-# name -> stack(dim, depth, seed), an iterator of untrained layers
+# name -> stack(dim, depth, seed), an iterator of untrained layers. The continuous-time models repeat one layer;
+# features evolve otherwise with new weights in each, so both kinds are recorded.
 STACKS: dict[str, Callable[..., Iterator[nn.Module]]] = {
     "GCN": _fresh(lambda d, k: GCN(d, d, "tanh")),
     "GCN + residual": _fresh(lambda d, k: Residual(GCN(d, d, "tanh"))),
@@ -146,6 +147,12 @@ STACKS: dict[str, Callable[..., Iterator[nn.Module]]] = {
     **{f"GAT-SSM, eig(Λ) = {eig:g}": _ssm(GAT, eig) for eig in EIGS},
     "GCN-SSM, eig(Λ) = 1, identity": _ssm(GCN, 1.0, "identity"),
     "GCN-SSM, uniform Λ": _ssm(GCN, 1.0, "uniform"),
+    # the models above that repeat one set of weights, with new weights in each layer
+    "GRAND, fresh weights": _fresh(lambda d, k: GRAND(d)),
+    "GraphCON, fresh weights": _fresh(lambda d, k: GraphCON(d, epsilon=0.1, alpha=0.0)),
+    "A-DGN, fresh weights": _fresh(lambda d, k: ADGN(d)),
+    "SWAN, fresh weights": _fresh(lambda d, k: SWAN(d)),
+    "PH-DGN, fresh weights": _fresh(lambda d, k: PHDGN(d)),
 }
 
 
