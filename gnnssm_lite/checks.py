@@ -8,7 +8,9 @@ from torch import Tensor
 
 
 def check_int(name: str, value: object, minimum: int) -> int:
-    """Return ``value`` as an int that is at least ``minimum``."""
+    """Return ``value``, an integer of Python, numpy or torch, as an int that is at least ``minimum``."""
+    if isinstance(value, Tensor) and not value.dim() and not value.is_floating_point() and value.dtype != torch.bool:
+        value = value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an integer; it was {value!r} of type {type(value).__name__}")
     if value < minimum:

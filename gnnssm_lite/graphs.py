@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import numbers
 import warnings
+from collections.abc import Sequence
 
 import networkx as nx
 import numpy as np
@@ -307,11 +308,12 @@ def khop_shells(edge_index: Tensor, num_nodes: int, max_hops: int) -> list[Tenso
     return shells
 
 
-def shortest_path_lengths(edge_index: Tensor, num_nodes: int, source: int | None = None) -> Tensor:
-    """Hop distances ``(n, n)``, or ``(n,)`` from one ``source``; ``inf`` where there is no path."""
+def shortest_path_lengths(edge_index: Tensor, num_nodes: int, source: int | Sequence[int] | None = None) -> Tensor:
+    """Hop distances ``(n, n)``, ``(n,)`` from one ``source``, ``(k, n)`` from a list of ``k``; ``inf`` without a path."""
     edge_index, num_nodes = check_edge_index(edge_index, num_nodes)
-    if source is not None and not 0 <= check_int("source", source, 0) < num_nodes:
-        raise ValueError(f"source must be a node from 0 to {num_nodes - 1}; it was {source}")
+    for node in () if source is None else source if isinstance(source, Sequence) else (source,):
+        if not 0 <= check_int("source", node, 0) < num_nodes:
+            raise ValueError(f"source must be a node from 0 to {num_nodes - 1}; it was {node}")
     step = _scipy_adjacency(edge_index, num_nodes).astype(float)
     hops = scipy.sparse.csgraph.shortest_path(step, unweighted=True, indices=source)
     return torch.from_numpy(hops).to(edge_index.device)

@@ -10,8 +10,11 @@ With ``vec`` stacking columns, the layer-wise Jacobian is
   quadrature for spectral densities.
 
 Every function takes ``layer(h, *graph)``: a layer of this package with ``graph = (S,)``, a torch-geometric
-convolution with ``graph = (edge_index,)``, or any function of a reader's own. Put modules with dropout or batch norm
-into ``eval()`` first: the Jacobian is that of the function as called, and you are warned of one in training mode.
+convolution with ``graph = (edge_index,)`` or ``(edge_index, edge_attr)``, or any function of a reader's own; what does not
+take ``h`` first fits in as ``lambda h, edge_index: conv(h, h0, edge_index)``. Layers see a copy of ``h``, so one that works
+in place changes nothing of yours. Put modules with dropout or batch norm into ``eval()`` first: the Jacobian is that of the
+function as called. You are warned of dropout and batch norm in training mode and of a layer that draws random numbers;
+only batch norm hidden in a function goes unseen.
 """
 from __future__ import annotations
 
@@ -19,20 +22,24 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.parameter import is_lazy
 from torch_geometric.nn import GCNConv, MessagePassing
 from torch_geometric.nn import Linear as PyGLinear
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from tqdm.auto import tqdm
 
 from .checks import check_choice, check_features, check_finite, check_int
+from .device import get_rng_state
 from .graphs import symmetric_eigen, to_dense
 from .models.convolutions import is_linear
 from .models.recurrence import GNNSSM
@@ -40,8 +47,10 @@ from .models.recurrence import GNNSSM
 Layer = Callable[..., Tensor]
 METHODS = ("auto", "kronecker", "dense")
 ROWS_AT_ONCE = 64  # of a dense Jacobian: layers with n² messages need that many times their own memory
-WITHOUT_GRAPH = {f"torch.nn.modules.{kind}" for kind in ("activation", "batchnorm", "dropout", "linear", "normalization")}
+WITHOUT_GRAPH = (*(f"torch.nn.modules.{kind}" for kind in ("activation", "batchnorm", "dropout", "linear", "normalization")),
+                 "torch_geometric.nn.norm", "torch_geometric.nn.dense.linear")
 MAX_DENSE_ENTRIES = 2 ** 28  # 2 GiB in float64: beyond, the dense way is refused before the machine starts to swap
+BASIS_BLOCK = 32  # Lanczos vectors that memory is taken for at a time: most runs stop long before their last step
 
 
 def _check_input(h: Tensor) -> Tensor:
@@ -53,11 +62,42 @@ def _check_input(h: Tensor) -> Tensor:
     return h.detach()
 
 
+def call_layer(layer: Layer, h: Tensor, graph: tuple) -> Tensor:
+    """``layer(h, *graph)`` on a copy of ``h``, as every function here calls a layer.
+
+    Modules that know no graph (torch's activations, dropouts, norms and linear layers, torch-geometric's norms) are called
+    as ``layer(h)``, and the members of a torch container one after another (:func:`parts_of`).
+    """
+    parts = parts_of(layer)
+    if parts is None:
+        # A copy: a layer that works in place would change the caller's features, or those kept for the backward pass.
+        return layer(h.clone(), *(() if _knows_no_graph(layer) else graph))
+    for part in parts:
+        h = call_layer(part, h, graph)
+    return h
+
+
+def parts_of(layer: object) -> list | None:
+    """The members of an ``nn.ModuleList`` or ``nn.Sequential`` without a ``forward`` of its own; ``None`` for all else."""
+    container = isinstance(layer, (nn.ModuleList, nn.Sequential))
+    return list(layer) if container and type(layer).forward in (nn.Module.forward, nn.Sequential.forward) else None
+
+
+def _knows_no_graph(layer: Layer) -> bool:
+    """By module, not by class: a reader's subclass may well take a graph."""
+    return type(layer).__module__.startswith(WITHOUT_GRAPH)
+
+
 def _apply(layer: Layer, h: Tensor, graph: tuple) -> Tensor:
-    """``layer(h, *graph)``, refused unless it is a matrix over the same nodes."""
+    """:func:`call_layer`, refused unless it is a matrix over the same nodes; warns of a layer that draws random numbers."""
     if not callable(layer):
         raise TypeError(f"layer must be callable as layer(h, *graph); it was {type(layer).__name__}")
-    out = layer(h, *graph)
+    known = bool(_training_modules(layer)) or _is_lazy(layer)  # a lazy layer draws its weights when it is first called
+    before = get_rng_state(h.device)
+    out = call_layer(layer, h, graph)
+    if not known and not all(map(torch.equal, before, get_rng_state(h.device))):
+        warnings.warn("layer draws random numbers, as dropout in training mode does, so the result is that of one random "
+                      "pass; put it into eval() first", UserWarning, stacklevel=4)
     if not isinstance(out, Tensor):
         raise TypeError(f"layer must return a torch.Tensor; it returned {type(out).__name__}")
     if out.dim() != 2 or out.shape[0] != h.shape[0]:
@@ -67,10 +107,13 @@ def _apply(layer: Layer, h: Tensor, graph: tuple) -> Tensor:
 
 def warn_of_training(layer: Layer) -> None:
     """Warn of dropout and batch norm in training mode: each call would be another function."""
-    names = sorted({type(module).__name__ for module in _modules(layer) if module.training and _differs_in_training(module)})
-    if names:
-        warnings.warn(f"layer holds {', '.join(names)} in training mode, so its Jacobian is that of one random or "
-                      "batch-wise pass; put it into eval() first", UserWarning, stacklevel=3)
+    if names := _training_modules(layer):
+        warnings.warn(f"layer holds {', '.join(names)} in training mode, so the result is that of one random or batch-wise "
+                      "pass, and running statistics move; put it into eval() first", UserWarning, stacklevel=3)
+
+
+def _training_modules(layer: Layer) -> list[str]:
+    return sorted({type(module).__name__ for module in _modules(layer) if module.training and _differs_in_training(module)})
 
 
 def _modules(layer: Layer) -> Iterator[nn.Module]:
@@ -80,6 +123,10 @@ def _modules(layer: Layer) -> Iterator[nn.Module]:
     else:
         for part in getattr(layer, "composed_of", ()):
             yield from _modules(part)
+
+
+def _is_lazy(layer: Layer) -> bool:
+    return any(is_lazy(parameter) for module in _modules(layer) for parameter in module.parameters(recurse=False))
 
 
 def _differs_in_training(module: nn.Module) -> bool:
@@ -97,7 +144,7 @@ def check_differentiable(layer: Layer, h: Tensor, out: Tensor, graph: tuple) -> 
         return
     away = torch.randn(h.shape, generator=probe_generator(0, h.device), dtype=h.dtype, device=h.device)
     with torch.no_grad():
-        moved = layer(h + away * (float(h.abs().max()) or 1.0), *graph)
+        moved = call_layer(layer, h + away * (float(h.abs().max()) or 1.0), graph)
     if not torch.equal(moved, out):
         raise ValueError(_CUT)
 
@@ -121,8 +168,9 @@ _CUT = "layer must depend on h through operations that torch differentiates; its
 def compose(layers: Iterable[Layer]) -> Layer:
     """The composition ``f_K ∘ ... ∘ f_1`` of layers on the same graph, as one callable ``f(h, *graph)``.
 
-    Torch's own activations, dropouts, norms and linear layers know no graph and are called as ``layer(h)``. Write a
-    function such as ``torch.relu`` as ``nn.ReLU()`` or ``lambda h, *graph: torch.relu(h)``.
+    Torch's own activations, dropouts, norms and linear layers and torch-geometric's norms know no graph and are called as
+    ``layer(h)``; an ``nn.Sequential`` of such modules may stand among them. Write a function such as ``torch.relu`` as
+    ``nn.ReLU()`` or ``lambda h, *graph: torch.relu(h)``. An error inside a layer comes with a note that says which.
 
     Raises:
         TypeError: ``layers`` is no list, or holds something that cannot be called. ValueError: no layers.
@@ -130,8 +178,9 @@ def compose(layers: Iterable[Layer]) -> Layer:
     layers = _stack_of(layers)
 
     def composed(h: Tensor, *graph: Tensor) -> Tensor:
-        for layer in layers:
-            h = _apply(layer, h, _graph_of(layer, graph))
+        for k, layer in enumerate(layers):
+            with naming(k, layer):
+                h = _apply(layer, h, graph)
         return h
 
     composed.composed_of = layers
@@ -147,13 +196,19 @@ def _stack_of(layers: Iterable[Layer]) -> list[Layer]:
     return layers
 
 
-def _graph_of(layer: Layer, graph: tuple) -> tuple:
-    """What a layer of a stack takes beside ``h``. By module, not by class: a reader's subclass may well take a graph."""
-    return () if type(layer).__module__ in WITHOUT_GRAPH else graph
+@contextmanager
+def naming(k: int, layer: Layer) -> Iterator[None]:
+    """Add to an error which layer of a stack it came from."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"This happened in layers[{k}], a {type(layer).__name__}.")
+        raise
 
 
 # ---------------------------------------------------------------- dense
 
+@torch.inference_mode(False)
 def layer_jacobian(layer: Layer, h: Tensor, *graph: Tensor) -> Tensor:
     r"""Dense Jacobian ``∂vec(H')/∂vec(H)`` by automatic differentiation, ``vec`` stacking columns.
 
@@ -180,13 +235,17 @@ def layer_jacobian(layer: Layer, h: Tensor, *graph: Tensor) -> Tensor:
     if out.numel() * h.numel() > MAX_DENSE_ENTRIES:
         raise ValueError(f"the dense Jacobian would have {out.numel()} x {h.numel()} entries "
                          f"({out.numel() * h.numel() * h.element_size() / 2**30:.1f} GiB), more than {MAX_DENSE_ENTRIES}; "
-                         "use singular_values(method='kronecker') for linear layers or spectral_density for any")
+                         "use spectral_density and spectral_norm, or singular_values(method='kronecker') for linear layers")
     _check_once(layer, h, graph)
     # Sparse products have no batching rule; torch-geometric would take a dense operator for an edge_index.
     dense = graph if _passes_messages(layer) else tuple(to_dense(g) if isinstance(g, Tensor) else g for g in graph)
+
+    def transposed(columns: Tensor) -> Tensor:
+        return call_layer(layer, columns.T, dense).T
+
     try:
         with torch.no_grad():  # else jacrev records a graph towards the parameters, and its memory grows with every row
-            J = torch.func.jacrev(lambda columns: layer(columns.T, *dense).T, chunk_size=ROWS_AT_ONCE)(h.T.contiguous())
+            J = torch.func.jacrev(transposed, chunk_size=ROWS_AT_ONCE)(h.T.clone())
     except (RuntimeError, TypeError, ValueError, IndexError):
         # An operation without a batching rule, or one that wants the sparse operator: one product a row instead.
         J = _jacobian_by_rows(layer, h, graph)
@@ -202,13 +261,13 @@ def _check_once(layer: Layer, h: Tensor, graph: tuple) -> None:
     """:func:`check_differentiable` on a pass of its own: torch.func takes a layer that cuts gradients for a constant."""
     h = h.clone().requires_grad_(True)
     with torch.enable_grad():
-        check_differentiable(layer, h, layer(h, *graph), graph)
+        check_differentiable(layer, h, call_layer(layer, h, graph), graph)
 
 
 def _jacobian_by_rows(layer: Layer, h: Tensor, graph: tuple) -> Tensor:
     columns = h.T.clone().requires_grad_(True)
     with torch.enable_grad():
-        out = layer(columns.T, *graph).T.reshape(-1)
+        out = call_layer(layer, columns.T, graph).T.reshape(-1)
         if not out.requires_grad:
             return h.new_zeros(out.numel(), h.numel())
         rows = [torch.autograd.grad(y, columns, retain_graph=True, allow_unused=True)[0] for y in out]
@@ -303,6 +362,9 @@ def _kronecker_parts(layer: Layer, h: Tensor, graph: tuple) -> tuple[dict[int, T
     terms = kronecker_terms(layer)
     if terms is None:
         return None
+    if h.shape[0] ** 2 > MAX_DENSE_ENTRIES:
+        raise ValueError(f"h must have at most {math.isqrt(MAX_DENSE_ENTRIES)} nodes for the eigenvalues of an operator; "
+                         f"it had {h.shape[0]} (spectral_density and spectral_norm serve larger graphs)")
     S = torch.eye(h.shape[0], device=h.device) if set(terms) == {0} else _operator(layer, h, graph)
     if S is None:
         return None
@@ -318,7 +380,7 @@ def _differences_agree(layer: Layer, h: Tensor, graph: tuple, out: Tensor, terms
     v = torch.randn(h.shape, generator=probe_generator(0, h.device), dtype=h.dtype, device=h.device)
     moved = h + v * (float(h.abs().max()) or 1.0)
     with torch.no_grad():
-        there = layer(moved, *graph).double()
+        there = call_layer(layer, moved, graph).double()
     power, expected, carried = 0, 0.0, (moved - h).double()  # the difference as rounded
     for p in sorted(terms):
         for _ in range(p - power):
@@ -369,6 +431,8 @@ def singular_values(layer: Layer, h: Tensor, *graph: Tensor, method: str = "auto
         layer, h, graph: as :func:`layer_jacobian`.
         method: ``"kronecker"`` never forms ``J`` and needs a linear layer; ``"dense"`` forms ``J``; ``"auto"`` takes the
             first that applies.
+
+    The Kronecker way takes ``O(n³ + n d³)`` operations, the dense one ``O((n d)³)``.
 
     Shapes:
         returns ``(n min(d, d'),)``: as many as a ``(n d') x (n d)`` matrix has.
@@ -422,29 +486,36 @@ class JacobianProduct:
 
     ``jvp(v)`` is ``J v`` and ``vjp(u)`` is ``Jᵀ u``, for matrices ``v`` shaped like ``h`` and ``u`` like the output.
     The forward pass runs once. ``J v`` comes from differentiating the reverse pass, so that it works for every operation
-    that torch can differentiate twice, sparse products and scatters included.
+    that torch can differentiate twice, sparse products, scatters and attention included. A layer that is constant around
+    ``h`` has the Jacobian 0.
     """
 
+    @torch.inference_mode(False)
     def __init__(self, layer: Layer, h: Tensor, *graph: Tensor) -> None:
         self._h = _check_input(h).clone().requires_grad_(True)
         warn_of_training(layer)
-        with torch.enable_grad():
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # torch cannot differentiate its fused attention twice
             self._out = _apply(layer, self._h, graph)
-            if not self._out.requires_grad:
-                raise ValueError(_CUT)
+            check_differentiable(layer, self._h, self._out, graph)
             self._u = torch.zeros_like(self._out, requires_grad=True)
-            self._pulled, = torch.autograd.grad(self._out, self._h, self._u, create_graph=True, allow_unused=True)
-            if self._pulled is None:
-                raise ValueError("layer must depend on h; its output depends on parameters alone")
+            self._pulled = torch.zeros_like(self._h)
+            if self._out.requires_grad:
+                self._pulled, = torch.autograd.grad(self._out, self._h, self._u, create_graph=True, materialize_grads=True)
         self.in_shape, self.out_shape = self._h.shape, self._out.shape
 
+    @torch.inference_mode(False)
     def jvp(self, v: Tensor) -> Tensor:
         """``J v``, shaped like the output."""
-        return torch.autograd.grad(self._pulled, self._u, v, retain_graph=True)[0]
+        if not self._pulled.requires_grad:
+            return torch.zeros_like(self._u)
+        return torch.autograd.grad(self._pulled, self._u, v, retain_graph=True, materialize_grads=True)[0]
 
+    @torch.inference_mode(False)
     def vjp(self, u: Tensor) -> Tensor:
         """``Jᵀ u``, shaped like ``h``."""
-        return torch.autograd.grad(self._out, self._h, u, retain_graph=True)[0]
+        if not self._out.requires_grad:
+            return torch.zeros_like(self._h)
+        return torch.autograd.grad(self._out, self._h, u, retain_graph=True, materialize_grads=True)[0]
 
     def _smaller(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Tensor]:
         """The two products of the smaller Gram matrix, in order, and a tensor shaped like what the first one takes."""
@@ -493,9 +564,11 @@ def _lanczos(matvec: Callable[[Tensor], Tensor], start: Tensor, steps: int, stop
     ``stop(T, beta)`` is asked after every fifth step and the last, and ends the process when it returns true.
     """
     steps, start = min(steps, start.numel()), start.double()
-    basis = start.new_empty(steps, start.numel())
+    basis = start.new_empty(0, start.numel())
     q, alphas, betas = start / start.norm(), [], []
     for step in range(steps):
+        if step == len(basis):
+            basis = torch.cat([basis, start.new_empty(min(BASIS_BLOCK, steps - step), start.numel())])
         basis[step] = q
         w = matvec(q).double()
         alphas.append(float(w @ q))
@@ -535,7 +608,7 @@ def spectral_norm(layer: Layer, h: Tensor, *graph: Tensor, tol: float = 1e-6, ma
     Args:
         layer, h, graph: as :func:`layer_jacobian`; sparse operators stay sparse.
         tol: relative residual of the eigenpair of ``Jᵀ J`` at which to stop.
-        max_steps: products with ``Jᵀ J`` at the most.
+        max_steps: products with ``Jᵀ J`` at the most. Each step taken keeps one float64 vector of the size of ``h``.
         seed: of the random start vector.
 
     Raises:
@@ -642,6 +715,7 @@ def spectral_density(layer: Layer, h: Tensor, *graph: Tensor, num_probes: int = 
     return SpectralDensity(nodes[order], weights[order] / weights.sum(), size)
 
 
+@torch.inference_mode(False)
 def gradient_norms(layers: Iterable[Layer], h: Tensor, *graph: Tensor, seed: int = 0) -> Tensor:
     r"""Norms of a gradient as it is propagated back through a stack of layers (Eq. 5, chapter 2).
 
@@ -657,10 +731,10 @@ def gradient_norms(layers: Iterable[Layer], h: Tensor, *graph: Tensor, seed: int
     layers, states = _stack_of(layers), [_check_input(h).clone().requires_grad_(True)]
     warn_of_training(compose(layers))
     with torch.enable_grad():
-        for layer in layers:
-            taken = _graph_of(layer, graph)
-            out = _apply(layer, states[-1], taken)
-            check_differentiable(layer, states[-1], out, taken)
+        for k, layer in enumerate(layers):
+            with naming(k, layer):
+                out = _apply(layer, states[-1], graph)
+            check_differentiable(layer, states[-1], out, graph)
             states.append(out if out.requires_grad else out.clone().requires_grad_(True))  # a constant: no gradient passes
     gradient = torch.randn(states[-1].shape, generator=probe_generator(seed, h.device), dtype=h.dtype, device=h.device)
     gradients = torch.autograd.grad(states[-1], states[:-1], gradient / gradient.norm(), allow_unused=True)

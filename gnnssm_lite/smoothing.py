@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .checks import check_edge_index, check_features, check_finite, check_floating, check_int
 from .graphs import _edge_weight, edges_of, laplacian, to_dense
-from .jacobian import spectral_norm
+from .jacobian import call_layer, naming, spectral_norm, warn_of_training
 from .models.convolutions import GCN, identity
 from .models.networks import lift, readout
 from .models.recurrence import GNNSSM
@@ -185,7 +185,8 @@ def walk(layers: Iterable[Layer], h: Tensor, *graph: object) -> Iterator[Tensor]
     """The features ``H^{(0)}, H^{(1)}, ...`` one by one, without gradients; no more than one layer's are kept.
 
     Args:
-        layers: callables ``layer(h, *graph)``; a generator may make each one just before it is needed.
+        layers: callables ``layer(h, *graph)``, and modules without a graph as in :func:`~gnnssm_lite.jacobian.compose`;
+            a generator may make each one just before it is needed. Put modules with dropout or batch norm into ``eval()``.
         h: ``(n, d)``, features. The ``lift`` of the first layer, if it is one of this package
             (:class:`~gnnssm_lite.models.convolutions.GraphLayer`), turns them into its state.
         graph: what the layers take beside features.
@@ -205,8 +206,9 @@ def walk(layers: Iterable[Layer], h: Tensor, *graph: object) -> Iterator[Tensor]
         state = lift(first, h)
     yield readout(first, state)
     for k, layer in enumerate(chain([first], layers)):
-        with torch.no_grad():  # around the step only: a generator must not change the mode of the code that runs it
-            state = layer(state, *graph)
+        warn_of_training(layer)
+        with torch.no_grad(), naming(k, layer):  # around the step only: a generator must not change its caller's mode
+            state = call_layer(layer, state, graph)
         if not isinstance(state, Tensor):
             raise TypeError(f"layers[{k}], a {type(layer).__name__}, must return a tensor; it returned "
                             f"{type(state).__name__}")
@@ -230,8 +232,8 @@ def trajectory(layers: Iterable[Layer], h: Tensor, *graph: object,
         measures: names out of ``"energy"`` (:func:`dirichlet_energy`), ``"norm"``, ``"rayleigh"`` (``E/‖H‖²``) and
             ``"normalized_rayleigh"`` (for ``I - Â``), or a mapping from names of your own to functions of ``H^{(k)}``
             that return a number; in a mapping the value ``None`` stands for the built-in measure of that name.
-        edge_index: edges for the built-in measures; by default those of ``graph[0]``, an ``edge_index`` or an operator,
-            each with weight 1: an operator gives its pattern, not its weights.
+        edge_index: edges for the built-in measures; by default the ``edge_index`` among ``graph`` or, if there is none, the
+            edges of the operator ``graph[0]``, each with weight 1: an operator gives its pattern, not its weights.
         edge_weight: weights of ``edge_index`` for the built-in measures, as in :func:`dirichlet_energy` and
             :func:`~gnnssm_lite.graphs.normalized_adjacency`.
 
@@ -355,7 +357,8 @@ def _self_loops(edge_index: Tensor, edge_weight: Tensor | None, h: Tensor) -> Te
 
 
 def _edges(graph: tuple, edge_weight: Tensor | None) -> Tensor:
-    first = graph[0] if graph else None
+    given = [g for g in graph if isinstance(g, Tensor) and not g.is_floating_point() and g.dim() == 2 and g.shape[0] == 2]
+    first = given[0] if given else graph[0] if graph else None
     if edge_weight is not None and (not isinstance(first, Tensor) or first.is_floating_point()):
         raise ValueError("edge_index must be given with edge_weight, so that each weight has its edge; it was None")
     if not isinstance(first, Tensor) or first.dim() != 2:
@@ -431,10 +434,11 @@ def local_norms(layers: Iterable[Layer], h: Tensor, *graph: Tensor) -> np.ndarra
     Matrix-free, so it serves large graphs. The assumption of Proposition 4.2 is about all inputs, not these alone.
     """
     norms = []
-    for layer in _each(layers):
-        norms.append(spectral_norm(layer, h, *graph))
-        with torch.no_grad():
-            h = layer(h, *graph)
+    for k, layer in enumerate(_each(layers)):
+        with naming(k, layer):
+            norms.append(spectral_norm(layer, h, *graph))
+            with torch.no_grad():
+                h = call_layer(layer, h, graph)
     return np.array(norms)
 
 

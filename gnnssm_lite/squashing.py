@@ -21,10 +21,11 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from .checks import check_choice, check_edge_index, check_features, check_finite, check_floating, check_int, check_square
 from .graphs import connected_components, laplacian, shortest_path_lengths, to_dense
-from .jacobian import check_differentiable, compose, warn_of_training
+from .jacobian import check_differentiable, compose, parts_of, warn_of_training
 from .models.convolutions import GCN, Activation, GraphLayer, GraphSAGE
 from .models.multihop import kGCN
 from .models.networks import Residual
@@ -33,6 +34,7 @@ from .smoothing import LIPSCHITZ
 
 Layer = Callable[..., Tensor]
 Operator = Tensor | Sequence[Tensor]
+BATCHED_ENTRIES = 2 ** 16  # of the output, over all rows that go back at once: beyond, batching costs memory and time
 
 
 class MPNN(GraphLayer):
@@ -115,11 +117,10 @@ class _Pullback:
         if not callable(model) and not isinstance(model, (list, tuple)):
             raise TypeError(f"model must be callable as model(h, *graph) or a list of layers; it was {type(model).__name__}")
         self.h = h.detach().clone().requires_grad_(True)
+        parts = model if isinstance(model, (list, tuple)) else parts_of(model)
+        model = compose([model] if parts is None else parts)
+        warn_of_training(model)
         with torch.enable_grad():
-            # A list of modules is callable in no useful way: nn.ModuleList and nn.Sequential count as lists of layers.
-            stack = isinstance(model, (list, tuple, nn.ModuleList, nn.Sequential))
-            model = compose(model if stack else [model])
-            warn_of_training(model)
             self.out = model(self.h, *graph)
             check_differentiable(model, self.h, self.out, graph)
 
@@ -134,16 +135,23 @@ class _Pullback:
         n, d = self.out.shape
         if not self.out.requires_grad:  # a constant
             return self.h.new_zeros(n, d, self.h.shape[1])
-        u = self.out.new_zeros(d, n, d)
-        u[:, target] = torch.eye(d, dtype=u.dtype, device=u.device)
+        chunk = max(1, BATCHED_ENTRIES // (n * d))
+        rows = [self._rows(target, range(d)[start:start + chunk]) for start in range(0, d, chunk)]
+        return torch.cat(rows).transpose(0, 1)
+
+    def _rows(self, target: int, features: range) -> Tensor:
+        u = self.out.new_zeros(len(features), *self.out.shape)
+        u[range(len(features)), target, features] = 1.0
         options = {"retain_graph": True, "materialize_grads": True}
-        try:
-            rows, = torch.autograd.grad(self.out, self.h, u, is_grads_batched=True, **options)
-        except (RuntimeError, NotImplementedError):  # an operation without a batching rule, such as a sparse product
-            rows = torch.stack([torch.autograd.grad(self.out, self.h, row, **options)[0] for row in u])
-        return rows.transpose(0, 1)
+        if len(features) > 1:
+            try:
+                return torch.autograd.grad(self.out, self.h, u, is_grads_batched=True, **options)[0]
+            except (RuntimeError, NotImplementedError):  # an operation without a batching rule, such as a sparse product
+                pass
+        return torch.stack([torch.autograd.grad(self.out, self.h, row, **options)[0] for row in u])
 
 
+@torch.inference_mode(False)
 def sensitivity(model: Layer | Sequence[Layer], h: Tensor, *graph: object, source: int, target: int) -> Tensor:
     r"""Sensitivity of one node to another: a block of the product Jacobian (chapter 9).
 
@@ -170,13 +178,16 @@ def sensitivity(model: Layer | Sequence[Layer], h: Tensor, *graph: object, sourc
     return pullback.blocks(target)[source].detach().clone()
 
 
+@torch.inference_mode(False)
 def sensitivities(model: Layer | Sequence[Layer], h: Tensor, *graph: object, targets: Sequence[int] | None = None,
-                  norm: str = "l1") -> Tensor:
+                  norm: str = "l1", progress: bool = False) -> Tensor:
     r"""Norms ``‖J_vu‖`` of the sensitivity of some targets to every node, from one forward pass.
+
+    The cost is ``d_out`` vector-Jacobian products for each target: on a graph of thousands of nodes name a few targets.
 
     Args:
         model, h, graph: as :func:`sensitivity`.
-        targets: nodes ``v``; all of them if ``None``. norm: see :func:`block_norm`.
+        targets: nodes ``v``; all of them if ``None``. norm: see :func:`block_norm`. progress: show a progress bar.
 
     Shapes:
         returns ``(number of targets, n)``; with ``targets=None`` entry ``[v, u]`` belongs to target ``v``, source ``u``.
@@ -191,7 +202,8 @@ def sensitivities(model: Layer | Sequence[Layer], h: Tensor, *graph: object, tar
     nodes = [pullback.node("targets", v) for v in (range(len(h)) if targets is None else targets)]
     if not nodes:
         return h.new_zeros(0, len(h))
-    return torch.stack([block_norm(pullback.blocks(v), norm) for v in nodes]).detach()
+    return torch.stack([block_norm(pullback.blocks(v), norm)
+                        for v in tqdm(nodes, desc="sensitivities", disable=not progress)]).detach()
 
 
 def sensitivity_to_target(model: Layer | Sequence[Layer], h: Tensor, *graph: object, target: int,
@@ -204,14 +216,15 @@ def sensitivity_to_target(model: Layer | Sequence[Layer], h: Tensor, *graph: obj
 
 
 def sensitivity_by_distance(model: Layer | Sequence[Layer], h: Tensor, *graph: object, edge_index: Tensor,
-                            targets: Sequence[int] | int | None = None, norm: str = "l1", seed: int = 0) -> pd.DataFrame:
+                            targets: Sequence[int] | int | None = None, norm: str = "l1", seed: int = 0,
+                            progress: bool = False) -> pd.DataFrame:
     """Sensitivities averaged over the pairs of nodes at each hop distance.
 
     Args:
         model, h, graph: as :func:`sensitivity`.
         edge_index: ``(2, E)``, the undirected graph that measures distance, whatever graph the model sees.
         targets: nodes; or how many to draw, without repetition; all if ``None``.
-        norm: see :func:`block_norm`. seed: of the draw of targets.
+        norm: see :func:`block_norm`. seed: of the draw of targets. progress: show a progress bar.
 
     Returns:
         a row a distance, ascending, with ``distance`` (``inf`` for pairs without a path), ``mean``, ``std``, ``min`` and
@@ -221,10 +234,10 @@ def sensitivity_by_distance(model: Layer | Sequence[Layer], h: Tensor, *graph: o
         TypeError, ValueError: as :func:`sensitivity`; a graph that does not fit ``h``; more targets than nodes.
     """
     check_features(h)
-    distance = shortest_path_lengths(edge_index, h.shape[-2]).cpu().numpy()
     nodes = _draw_targets(targets, h.shape[-2], seed)
-    values = sensitivities(model, h, *graph, targets=nodes, norm=norm).double().cpu().numpy()
-    return by_distance(distance[nodes], values)
+    distance = shortest_path_lengths(edge_index, h.shape[-2], nodes).cpu().numpy()
+    values = sensitivities(model, h, *graph, targets=nodes, norm=norm, progress=progress).double().cpu().numpy()
+    return by_distance(distance, values)
 
 
 def by_distance(distance: np.ndarray, values: np.ndarray) -> pd.DataFrame:

@@ -311,3 +311,11 @@ def test_erdos_renyi_repeats_with_its_seed():
 
 def test_undirected_adds_reverses_and_drops_loops_and_repetitions():
     assert graphs.undirected(torch.tensor([[2, 0, 1, 1], [0, 2, 1, 0]])).tolist() == [[0, 0, 1, 2], [1, 2, 0, 0]]
+
+
+def test_distances_from_some_nodes_are_rows_of_all_distances():
+    edge_index = graphs.grid(3, 4)
+    everything = graphs.shortest_path_lengths(edge_index, 12)
+    assert torch.equal(graphs.shortest_path_lengths(edge_index, 12, [5, 0]), everything[[5, 0]])
+    with pytest.raises(ValueError, match="source must be a node from 0 to 11; it was 12"):
+        graphs.shortest_path_lengths(edge_index, 12, [0, 12])

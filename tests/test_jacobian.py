@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.stats import wasserstein_distance
 from torch import nn
-from torch_geometric.nn import GATConv, GCNConv, GINConv, ResGatedGraphConv, SAGEConv
+from torch_geometric.nn import GATConv, GCNConv, GINConv, GraphNorm, ResGatedGraphConv, SAGEConv
 
 import gnnssm_lite
 from gnnssm_lite import graphs, jacobian
@@ -930,3 +930,131 @@ def test_orthogonal_weights_with_tanh_are_not_enough_for_a_gcn():
     expected = (lam ** K).repeat_interleave(d).sort(descending=True).values
     assert torch.allclose(graph, expected, rtol=0, atol=1e-4)
     assert float((graph < 0.1).double().mean()) > 0.8
+
+
+# ---------------------------------------------------------------- layers of a reader's own, as readers write them
+
+@pytest.fixture
+def grid_operator(grid_graph):
+    return *grid_graph, graphs.normalized_adjacency(*grid_graph, dtype=FLOAT64)
+
+
+def in_place(conv):
+    """``conv(ReLU(h))`` whose ReLU writes into the features that it is given."""
+    return lambda h, *graph: conv(torch.relu_(h), *graph)
+
+
+def test_layers_that_work_in_place_change_neither_the_numbers_nor_the_callers_features(grid_operator):
+    edge_index, n, S = grid_operator
+    first, last, h = linear_gcn(4, 4), linear_gcn(4, 4, seed=2), random(n, 4)
+    kept = h.clone()
+    plain, quick = [first, nn.ReLU(), last], [first, nn.ReLU(inplace=True), last]
+    torch.testing.assert_close(jacobian.gradient_norms(quick, h, S), jacobian.gradient_norms(plain, h, S), rtol=0, atol=0)
+    relu = lambda h, S: first(torch.relu(h), S)  # noqa: E731
+    for way in (jacobian.layer_jacobian, jacobian.spectral_norm, jacobian.singular_values):
+        torch.testing.assert_close(way(in_place(first), h, S), way(relu, h, S), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(jacobian.product_jacobian([in_place(first), last], h, S),
+                               jacobian.product_jacobian([relu, last], h, S), rtol=0, atol=1e-15)
+    assert torch.equal(h, kept)
+
+
+class FunctionalDropout(nn.Module):
+    def __init__(self, conv):
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, h, S):
+        return nn.functional.dropout(self.conv(h, S), 0.5, self.training)
+
+
+@pytest.mark.parametrize("hidden", [lambda layer: layer, lambda layer: lambda h, S: layer(h, S)], ids=["module", "function"])
+def test_a_layer_that_draws_random_numbers_is_warned_of(hidden, grid_operator, recwarn):
+    edge_index, n, S = grid_operator
+    layer, h = FunctionalDropout(linear_gcn(4, 4)), random(n, 4)
+    for way in (jacobian.spectral_norm, jacobian.layer_jacobian, lambda *args: jacobian.gradient_norms([args[0]], *args[1:])):
+        with pytest.warns(UserWarning, match="draws random numbers"):
+            way(hidden(layer.train()), h, S)
+    recwarn.clear()
+    jacobian.spectral_norm(hidden(layer.eval()), h, S)
+    assert not recwarn.list
+
+
+def test_containers_and_norms_stand_in_a_stack_without_the_graph(grid_operator):
+    edge_index, n, _ = grid_operator
+    convs, h = [GCNConv(4, 4).double() for _ in range(2)], random(n, 4)
+    norm, block = GraphNorm(4).double(), nn.Sequential(nn.LayerNorm(4), nn.ReLU()).double()
+    by_hand = lambda h, e: convs[1](norm(block(convs[0](h, e))), e)  # noqa: E731
+    expected = jacobian.layer_jacobian(by_hand, h, edge_index)
+    stack = [convs[0], block, norm, convs[1]]
+    torch.testing.assert_close(jacobian.product_jacobian(stack, h, edge_index), expected, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(jacobian.layer_jacobian(nn.Sequential(*stack), h, edge_index), expected, rtol=1e-12, atol=1e-14)
+
+
+class Skips(nn.Sequential):
+    def forward(self, h, edge_index):
+        for conv in self:
+            h = h + conv(h, edge_index)
+        return h
+
+
+def test_a_container_with_a_forward_of_its_own_is_called_and_not_taken_apart(grid_operator):
+    edge_index, n, _ = grid_operator
+    net, h = Skips(GCNConv(4, 4), GCNConv(4, 4)).double(), random(n, 4)
+    expected = jacobian.layer_jacobian(lambda h, e: net(h, e), h, edge_index)
+    torch.testing.assert_close(jacobian.layer_jacobian(net, h, edge_index), expected, rtol=0, atol=0)
+    assert not torch.allclose(jacobian.product_jacobian(list(net), h, edge_index), expected)
+
+
+def test_an_error_inside_a_layer_says_which_layer_it_was(grid_operator):
+    edge_index, n, S = grid_operator
+    layers, h = [linear_gcn(4, 4), linear_gcn(4, 3), linear_gcn(4, 4)], random(n, 4)
+    for way in (jacobian.product_jacobian, jacobian.gradient_norms):
+        with pytest.raises(ValueError) as caught:
+            way(layers, h, S)
+        assert "layers[2], a GCN" in caught.value.__notes__[0]
+
+
+def test_attention_of_torch_has_a_spectral_norm(grid_operator):
+    """Torch's fused attention cannot be differentiated twice, which products with the Jacobian need."""
+    n = grid_operator[1]
+    attention, h = nn.MultiheadAttention(4, 2, batch_first=True).double().eval(), random(n, 4)
+    layer = lambda h: attention(h[None], h[None], h[None], need_weights=False)[0][0]  # noqa: E731
+    largest = float(torch.linalg.svdvals(jacobian.layer_jacobian(layer, h))[0])
+    assert abs(jacobian.spectral_norm(layer, h, tol=1e-9) / largest - 1) < 1e-8
+
+
+def test_jacobians_can_be_taken_in_inference_mode(grid_operator):
+    edge_index, n, S = grid_operator
+    layers = [GCN(4, 4, "tanh").double(), linear_gcn(4, 4)]
+    ways = {"dense": lambda h: jacobian.product_jacobian(layers, h, S), "gradients": lambda h: jacobian.gradient_norms(layers, h, S),
+            "norm": lambda h: torch.tensor(jacobian.spectral_norm(layers[0], h, S)),
+            "density": lambda h: torch.from_numpy(jacobian.spectral_density(layers[0], h, S, num_probes=1, num_steps=5).nodes)}
+    for name, way in ways.items():
+        expected = way(random(n, 4))
+        with torch.inference_mode():
+            torch.testing.assert_close(way(random(n, 4)), expected, rtol=1e-12, atol=0, msg=name)
+
+
+@pytest.mark.parametrize("layer", [torch.round, torch.ones_like, lambda h: torch.ones(len(h), 4) @ torch.ones(4, 4, requires_grad=True)],
+                         ids=["round", "ones", "parameters"])
+def test_a_layer_that_is_constant_around_h_has_the_jacobian_zero_in_every_way(layer):
+    h = random(3, 4, dtype=torch.float32)
+    assert not jacobian.layer_jacobian(layer, h).any() and jacobian.spectral_norm(layer, h) == 0.0
+    assert jacobian.gradient_norms([layer], h).tolist() == [0.0, 1.0]
+    density = jacobian.spectral_density(layer, h)
+    assert density.moment(1) == 0.0 and density.weights.sum() == pytest.approx(1.0)
+
+
+def test_the_lanczos_basis_grows_as_it_is_needed(grid_operator, monkeypatch):
+    edge_index, n, S = grid_operator
+    layer, h = GCN(4, 4, "tanh").double(), random(n, 4)
+    expected = jacobian.spectral_norm(layer, h, S)
+    monkeypatch.setattr(jacobian, "BASIS_BLOCK", 3)
+    assert jacobian.spectral_norm(layer, h, S) == pytest.approx(expected, rel=1e-12)
+
+
+def test_an_operator_too_large_for_its_eigenvalues_is_refused(grid_operator, monkeypatch):
+    edge_index, n, S = grid_operator
+    monkeypatch.setattr(jacobian, "MAX_DENSE_ENTRIES", n * n - 1)
+    with pytest.raises(ValueError, match=f"h must have at most {n - 1} nodes .* it had {n} .*spectral_density"):
+        jacobian.singular_values(linear_gcn(4, 4), random(n, 4), S)

@@ -7,6 +7,8 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch_geometric.nn import GCN2Conv, GCNConv
 
 from gnnssm_lite.datasets import load_cora
 from gnnssm_lite.graphs import (
@@ -633,3 +635,44 @@ def test_lipschitz_constants_are_the_largest_slopes(name):
     z = torch.linspace(-6, 6, 120001, dtype=F64, requires_grad=True)
     slope = float(torch.autograd.grad(layer.activation(z).sum(), z)[0].max())
     assert layer_norm_bound(layer, torch.ones(1, 1, dtype=F64)) == pytest.approx(slope, rel=1e-7)
+
+
+# ---------------------------------------------------------------- as readers call it
+
+def test_a_stack_may_hold_modules_without_a_graph_as_in_the_other_tools():
+    edge_index, n = grid(4, 4), 16
+    torch.manual_seed(0)
+    h, first, last = torch.randn(n, 3), GCNConv(3, 3), GCNConv(3, 3)
+    by_hand = lambda h, e: last(torch.relu(first(h, e)), e)  # noqa: E731
+    run = trajectory([first, nn.ReLU(), last], h, edge_index)
+    assert run.norm.iloc[-1] == pytest.approx(trajectory([by_hand], h, edge_index).norm.iloc[-1], rel=1e-6)
+    norms = local_norms([first, nn.ReLU(), last], h, edge_index)
+    assert norms[1] == pytest.approx(1.0, rel=1e-5) and norms[0] == pytest.approx(float(torch.linalg.matrix_norm(first.lin.weight, 2)), rel=1e-4)
+    with pytest.raises(Exception) as caught:
+        trajectory([first, GCNConv(2, 2)], h, edge_index)
+    assert "layers[1], a GCNConv" in caught.value.__notes__[0]
+
+
+def test_layers_that_work_in_place_leave_the_callers_features_alone():
+    edge_index, n = grid(4, 4), 16
+    torch.manual_seed(0)
+    h, conv = torch.randn(n, 3), GCNConv(3, 3)
+    kept = h.clone()
+    plain = trajectory([lambda h, e: conv(torch.relu(h), e)], h, edge_index)
+    for _ in range(2):
+        assert trajectory([lambda h, e: conv(torch.relu_(h), e)], h, edge_index).equals(plain)
+    assert torch.equal(h, kept)
+
+
+def test_edges_are_those_of_the_edge_index_even_behind_a_square_feature_matrix():
+    """Layers such as GCNII's take the first features before the edges; one-hot ones have the shape of an operator."""
+    edge_index, x = grid(4, 4), torch.eye(16)
+    layers = [GCN2Conv(16, alpha=0.1) for _ in range(2)]
+    run = trajectory(layers, x, x, edge_index)
+    assert run.equals(trajectory(layers, x, x, edge_index, edge_index=edge_index)) and run.energy.iloc[0] == edge_index.shape[1]
+
+
+def test_layers_in_training_mode_are_warned_of_along_a_trajectory():
+    edge_index, h = grid(4, 4), torch.randn(16, 3)
+    with pytest.warns(UserWarning, match=r"layer holds Dropout in training mode.*eval\(\)"):
+        trajectory([GCNConv(3, 3), nn.Dropout()], h, edge_index)

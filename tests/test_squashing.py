@@ -790,3 +790,48 @@ def test_bad_input_is_refused_with_the_argument_named(case):
     with pytest.raises(error) as caught:
         call()
     assert not [word for word in words if word not in str(caught.value)], str(caught.value)
+
+
+# ---------------------------------------------------------------- as readers call it
+
+class Skips(torch.nn.ModuleList):
+    def forward(self, h, S):
+        for layer in self:
+            h = h + layer(h, S)
+        return h
+
+
+def test_a_container_with_a_forward_of_its_own_is_a_model_and_not_a_list_of_layers():
+    h, S = features(10, 3), graphs.normalized_adjacency(graphs.ring(10), 10, dtype=F64)
+    net = Skips([GCN(3, 3, "tanh").double() for _ in range(2)])
+    J = layer_jacobian(lambda h, S: net(h, S), h, S).reshape(3, 10, 3, 10)
+    torch.testing.assert_close(squashing.sensitivity(net, h, S, source=1, target=2), J[:, 2, :, 1], rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("entries", [1, 70, 10 ** 9])
+def test_sensitivities_are_the_same_in_blocks_of_any_size(entries, monkeypatch):
+    h, S = features(10, 3), graphs.normalized_adjacency(graphs.ring(10), 10, dtype=F64)
+    layers = [GCN(3, 3, "tanh").double() for _ in range(2)]
+    J = product_jacobian(layers, h, S).reshape(3, 10, 3, 10)
+    monkeypatch.setattr(squashing, "BATCHED_ENTRIES", entries)
+    torch.testing.assert_close(squashing.sensitivity(layers, h, S, source=1, target=2), J[:, 2, :, 1], rtol=0, atol=1e-15)
+
+
+def test_nodes_may_come_as_integers_of_torch_and_numpy():
+    h, S = features(10, 3), graphs.normalized_adjacency(graphs.ring(10), 10, dtype=F64)
+    layer = GCN(3, 3, "tanh").double()
+    expected = squashing.sensitivities(layer, h, S, targets=[2, 7])
+    for targets in (torch.tensor([2, 7]), np.array([2, 7]), (torch.tensor(2, dtype=torch.int32), 7)):
+        assert torch.equal(squashing.sensitivities(layer, h, S, targets=targets), expected)
+    with pytest.raises(TypeError, match="source must be an integer; it was tensor\\(True\\)"):
+        squashing.sensitivity(layer, h, S, source=torch.tensor(True), target=0)
+
+
+def test_sensitivities_can_be_taken_in_inference_mode_and_through_layers_that_work_in_place():
+    h, S = features(10, 3), graphs.normalized_adjacency(graphs.ring(10), 10, dtype=F64)
+    layers = [GCN(3, 3, "tanh").double(), torch.nn.ReLU(), GCN(3, 3, None).double()]
+    expected = squashing.sensitivities(layers, h, S)
+    with torch.inference_mode():
+        assert torch.equal(squashing.sensitivities(layers, h, S), expected)
+    layers[1], kept = torch.nn.ReLU(inplace=True), h.clone()
+    assert torch.equal(squashing.sensitivities(layers, h, S), expected) and torch.equal(h, kept)
