@@ -93,6 +93,8 @@ def _run(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         # every name and option is checked before the first experiment starts
         plan = [(name, _chosen(name, options, str(device))) for name in options.names]
+        if options.out is not None or not options.quick:
+            records.check_writable(options.out)
         if options.scheduler is not None:
             executor = stack.enter_context(_cluster(options.scheduler))
             plan = [(name, chosen | {"executor": executor}) for name, chosen in plan]
@@ -103,10 +105,14 @@ def _run(options: argparse.Namespace) -> int:
 
 def _run_one(name: str, chosen: dict, device: object, options: argparse.Namespace) -> None:
     start = time.perf_counter()
+    if options.finished and not runner.finished_of_total(lambda: experiments.run(name, **chosen))[0]:
+        raise ValueError(f"--finished needs runs of {name} that have ended; there are none in this cache")
     with runner.collect_runs() as runs, runner.finished_only() if options.finished else contextlib.nullcontext():
         frame = experiments.run(name, **chosen)
     synchronize(device)
     seconds = time.perf_counter() - start
+    if options.finished and options.out is None:
+        _keep_larger(name, len(frame))
     if options.quick and options.out is None:
         print(frame)
         print(f"{name}: {len(frame)} rows in {seconds:.0f} s; quick results are recorded only with --out")
@@ -114,6 +120,17 @@ def _run_one(name: str, chosen: dict, device: object, options: argparse.Namespac
     config = {key: value for key, value in (_defaults(name) | chosen).items() if key not in HOW}
     path = records.record(name, frame, config, device, seconds, options.out, runs)
     print(f"{name}: {len(frame)} rows in {seconds:.0f} s -> {path}")
+
+
+def _keep_larger(name: str, rows: int) -> None:
+    """A cache that holds fewer finished runs than the record, that of another machine say, must not replace it."""
+    try:
+        recorded = records.provenance(name)["rows"]
+    except FileNotFoundError:
+        return
+    if rows < recorded:
+        raise ValueError(f"the recorded {name} has {recorded} rows, the finished runs in this cache give {rows}; they are "
+                         "recorded only with --out")
 
 
 def _chosen(name: str, options: argparse.Namespace, device: str) -> dict:

@@ -20,6 +20,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .checks import check_edge_index
 from .jacobian import SpectralDensity
 
 # Wong's colour-blind safe palette, as seaborn ships it; one look-up for the whole book.
@@ -114,6 +115,7 @@ def draw_graph(edge_index: torch.Tensor, num_nodes: int, values: object = None, 
         node_size: area of a node in square points. centre: the middle of a two-sided colour map.
         edge_values: ``(E,)`` non-negative numbers, in the order of ``edge_index``: the larger, the thicker an edge.
     """
+    edge_index, num_nodes = check_edge_index(edge_index, num_nodes, undirected=not directed)
     figure, axis = (axis.figure, axis) if axis is not None else subplots(width=4, height=3)
     graph = nx.DiGraph() if directed else nx.Graph()
     graph.add_nodes_from(range(num_nodes))

@@ -156,6 +156,9 @@ def distribution_distance(values: object, cdf_points: np.ndarray, cdf: np.ndarra
 
     Args:
         values: the sample. cdf_points: ascending grid that covers it. cdf: the distribution function there.
+
+    Raises:
+        ValueError: an empty sample; a grid that does not ascend or does not fit ``cdf``.
     """
     values = np.sort(_array("values", values).reshape(-1))
     if values.size == 0:
@@ -163,6 +166,8 @@ def distribution_distance(values: object, cdf_points: np.ndarray, cdf: np.ndarra
     cdf_points, cdf = _array("cdf_points", cdf_points), _array("cdf", cdf)
     if cdf.shape != cdf_points.shape:
         raise ValueError(f"cdf must have the shape {cdf_points.shape} of cdf_points; its shape was {cdf.shape}")
+    if (np.diff(cdf_points) < 0).any():
+        raise ValueError("cdf_points must ascend; some point was below the one before it")
     empirical = np.searchsorted(values, cdf_points, side="right") / values.size
     gap = np.abs(empirical - cdf)
     return float(gap.max()), float(np.sum((gap[1:] + gap[:-1]) / 2 * np.diff(cdf_points)))

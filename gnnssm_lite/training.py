@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
 import math
 import numbers
@@ -13,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch_geometric.data import Data
 from tqdm.auto import tqdm
 
@@ -33,7 +35,7 @@ class TrainingConfig:
         patience: epochs without a better validation score before stopping.
         lr: learning rate of Adam.
         weight_decay: of Adam, on all parameters.
-        seed: of everything random during training, dropout and batch order.
+        seed: of torch's generators during training, so of dropout and of the order of batches that torch draws.
         clip: largest gradient norm, above 0; ``None`` for no clipping.
         goal: stop as soon as the validation score is at most this; ``None`` to go on.
 
@@ -85,35 +87,39 @@ def fit(model: nn.Module, batches: Callable[[], Iterable], loss: Callable[[nn.Mo
 
     Args:
         model: any module.
-        batches: called once an epoch, gives the batches.
+        batches: called once an epoch, gives the batches, one at least.
         loss: ``loss(model, batch)``, a scalar to descend.
         validate: ``validate(model)``, lower is better, called in ``eval`` mode without gradients. It must not look at
             test data.
         config: see :class:`TrainingConfig`.
-        checkpoint: a file from which an interrupted run continues, with the same numbers as an uninterrupted one; it is
-            written atomically after every tenth epoch and removed at the end.
+        checkpoint: a file in an existing folder, for this model and these data alone, from which an interrupted run
+            continues: with the same numbers as an uninterrupted one, if what is random comes from torch's generators. It
+            is written atomically after every tenth epoch and removed at the end.
         progress: show a progress bar.
         watch: ``watch(model, epoch)``, called after each validation in ``eval`` mode; what it returns joins the history.
 
     Raises:
         FloatingPointError: the loss became NaN or infinite, or the validation score NaN, with the epoch. An infinite
             score is no error: it is worse than any other.
-        ValueError: the model has no parameters; the checkpoint belongs to another configuration.
+        ValueError: the model has no parameters; an epoch has no batch; the checkpoint cannot be read, lies in no folder, or
+            belongs to another configuration or to a model that starts from other weights.
     """
-    device = _device_of(model)
+    device, start = _device_of(model), _fingerprint(model)
+    if checkpoint is not None and not Path(checkpoint).resolve().parent.is_dir():
+        raise ValueError(f"checkpoint must lie in an existing folder; it was {os.fspath(checkpoint)!r}")
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
     state = {"epoch": 0, "best_epoch": -1, "best": float("inf"), "weights": None, "history": []}
     with fork_rng(device):
         torch.manual_seed(config.seed)
         if checkpoint is not None and Path(checkpoint).exists():
-            state = _resume(Path(checkpoint), model, optimizer, config, device)
+            state = _resume(Path(checkpoint), model, optimizer, config, device, start)
         bar = tqdm(total=config.max_epochs, initial=state["epoch"], desc="training", disable=not progress, leave=False)
         while _goes_on(state, config):
             training_loss = _epoch(model, batches(), loss, optimizer, config, state["epoch"])
             model.eval()
             with torch.no_grad():
                 score = _checked_score(validate(model), state["epoch"])
-            seen = {} if watch is None else watch(model, state["epoch"])
+            seen = (watch(model, state["epoch"]) or {}) if watch is not None else {}
             state["history"].append({"epoch": state["epoch"], "loss": training_loss, "validation": score} | seen)
             if score < state["best"]:
                 state |= {"best": score, "best_epoch": state["epoch"], "weights": copy.deepcopy(model.state_dict())}
@@ -121,7 +127,7 @@ def fit(model: nn.Module, batches: Callable[[], Iterable], loss: Callable[[nn.Mo
             bar.update()
             bar.set_postfix(validation=f"{score:.4g}", best=f"{state['best']:.4g}")
             if checkpoint is not None and state["epoch"] % 10 == 0:
-                _save(Path(checkpoint), model, optimizer, config, device, state)
+                _save(Path(checkpoint), model, optimizer, config, device, state | {"start": start})
         bar.close()
     if state["weights"] is not None:
         model.load_state_dict(state["weights"])
@@ -135,6 +141,15 @@ def _device_of(model: nn.Module) -> torch.device:
     if parameter is None:
         raise ValueError(f"model must have parameters to train; {type(model).__name__} has none")
     return parameter.device
+
+
+def _fingerprint(model: nn.Module) -> str:
+    """A hash of the weights from which the model starts."""
+    content = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        if isinstance(value, Tensor) and not is_lazy(value):
+            content.update(name.encode() + value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return content.hexdigest()
 
 
 def _checked_score(score: object, epoch: int) -> float:
@@ -163,7 +178,10 @@ def _epoch(model: nn.Module, batches: Iterable, loss: Callable, optimizer: torch
             nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         optimizer.step()
         total, count = total + value.item(), count + 1
-    return total / max(count, 1)
+    if not count:
+        raise ValueError(f"batches must give at least one batch in each epoch; in epoch {epoch} it gave none (an iterator "
+                         "that was used up, or a loader that drops its only batch?)")
+    return total / count
 
 
 def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainingConfig, device: torch.device,
@@ -176,8 +194,14 @@ def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, config
 
 
 def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainingConfig,
-            device: torch.device) -> dict:
-    content = torch.load(path, map_location=device, weights_only=True)
+            device: torch.device, start: str) -> dict:
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch has no one error for a file that is not whole
+        raise ValueError(f"checkpoint must be a file that fit wrote; {path} cannot be read ({error}). Delete it to start "
+                         "this run anew") from error
+    if content["state"].pop("start", start) != start:
+        raise ValueError(f"checkpoint must belong to this model; {path} is of a run that started from other weights")
     if content["config"] != asdict(config):
         raise ValueError(f"checkpoint must belong to this configuration, {asdict(config)}; {path} holds {content['config']}")
     model.load_state_dict(content["model"])
@@ -218,12 +242,16 @@ def train_node_classifier(model: nn.Module, data: Data, config: TrainingConfig, 
         between 0 and 1 of the weights with the lowest validation loss.
 
     Raises:
-        ValueError: a mask is missing. As :func:`fit`, too.
+        ValueError: a mask is missing or not boolean of shape ``(n,)``. As :func:`fit`, too.
     """
     missing = [name for name in ("train_mask", "val_mask", "test_mask") if name not in data]
     if missing:
         raise ValueError("data must have the boolean masks train_mask, val_mask and test_mask over its nodes; "
                          f"it has no {' and no '.join(missing)}")
+    for name in ("train_mask", "val_mask", "test_mask"):  # integers would be taken for the numbers of nodes
+        if data[name].dtype != torch.bool or data[name].shape != (data.num_nodes,):
+            raise ValueError(f"{name} must be boolean with the shape ({data.num_nodes},); it was {data[name].dtype} with "
+                             f"the shape {tuple(data[name].shape)}")
     graph = _graph_arguments(model, data, layout)
     cross_entropy = nn.functional.cross_entropy
 
@@ -263,7 +291,11 @@ def mean_squared_error(model: nn.Module, batches: Sequence[Batch]) -> float:
 
 
 def _outputs(model: nn.Module, batch: Batch) -> Tensor:
-    return model(batch.x, *batch.graph).squeeze(-1)
+    out = model(batch.x, *batch.graph).squeeze(-1)
+    if out.shape != batch.y.shape:  # the loss would broadcast and return a number
+        raise ValueError(f"y of a batch must have the shape {tuple(out.shape)} of the model's outputs; "
+                         f"its shape was {tuple(batch.y.shape)}")
+    return out
 
 
 def shuffled(batches: Sequence[Batch]) -> Callable[[], list[Batch]]:
@@ -287,7 +319,14 @@ def train_regression(model: nn.Module, train: Sequence[Batch], validation: Seque
     Returns:
         ``{"train_mse", "val_mse", "test_mse", "best_epoch", "epochs", "history"}``, the errors those of the weights with
         the lowest validation error, in the units of ``y`` squared.
+
+    Raises:
+        ValueError: targets that do not have the shape of the outputs; no test batch. As :func:`fit`, too.
     """
+    for name, given in (("train", train), ("validation", validation), ("test", test)):
+        if not len(given):
+            raise ValueError(f"{name} must hold at least one batch; it was empty")
+
     def loss(model: nn.Module, batch: Batch) -> Tensor:
         return nn.functional.mse_loss(_outputs(model, batch), batch.y)
 

@@ -135,3 +135,53 @@ def test_import_has_no_side_effects():
             "assert rc == dict(mpl.rcParams)")
     done = subprocess.run([sys.executable, "-W", "error::UserWarning:gnnssm_lite", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+# ---------------------------------------------------------------- records are not lost
+
+def test_a_folder_that_cannot_be_written_is_found_out_before_the_experiment(tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(section3, "jacobian_moments", lambda **options: pytest.fail("the experiment was started"), raising=False)
+    name = next(name for name, module in experiments.EXPERIMENTS.items() if module == "section3")
+    monkeypatch.setattr(section3, name, lambda seeds=(0,), device="cpu", progress=False: pytest.fail("it was started"))
+    assert main(["run", name, "--out", str(tmp_path / "file" / "inside")]) == 2
+    assert "folder of results" in capsys.readouterr().err
+
+
+def test_results_without_room_leave_the_old_record_whole(tmp_path, monkeypatch):
+    frame = pd.DataFrame({"value": [1.5, 2.5, 3.5]})
+    records.record("x", frame, {"seeds": [0]}, torch.device("cpu"), 1.0, tmp_path)
+
+    def no_room(path, content):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(records, "write_atomic", no_room)
+    with pytest.raises(OSError):
+        records.record("x", pd.concat([frame] * 9), {"seeds": [0, 1]}, torch.device("cpu"), 2.0, tmp_path)
+    assert records.results("x", tmp_path).equals(frame) and records.provenance("x", tmp_path)["config"] == {"seeds": [0]}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.csv", "x.json"]
+
+
+def test_results_beside_the_provenance_of_others_are_refused(tmp_path):
+    path = records.record("x", pd.DataFrame({"value": [1.0, 2.0]}), {}, torch.device("cpu"), 1.0, tmp_path)
+    path.write_text("value\n1.0\n")
+    with pytest.raises(ValueError, match="must have the 2 rows that its provenance says; it has 1"):
+        records.results("x", tmp_path)
+
+
+def test_finished_does_not_replace_a_record_by_fewer_runs(tmp_path, monkeypatch, capsys):
+    """On another machine the cache is empty or younger than the record that came with the checkout."""
+    from gnnssm_lite.experiments import transfer
+    monkeypatch.setenv("GNNSSM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(records, "results_dir", lambda: tmp_path / "results")
+    half = {"models": ("GCN",), "sizes": (6,), "seeds": (0,), "lrs": (0.003,), "hidden": 8, "epochs": 3}
+    recorded = pd.DataFrame({"value": range(7)})
+    records.record("ring_transfer_accuracy", recorded, {}, torch.device("cpu"), 1.0)
+    monkeypatch.setattr(transfer.ring_transfer_accuracy, "__defaults__", tuple(
+        half.get(name, default) for name, default in zip(transfer.ring_transfer_accuracy.__code__.co_varnames,
+                                                         transfer.ring_transfer_accuracy.__defaults__, strict=False)))
+    for _ in range(2):
+        assert main(["run", "ring_transfer_accuracy", "--finished"]) == 2
+        assert records.results("ring_transfer_accuracy").equals(recorded)
+        words = capsys.readouterr().err
+        transfer.ring_transfer_accuracy()
+    assert "7 rows" in words and "--out" in words

@@ -408,3 +408,35 @@ def test_an_unknown_option_is_named_with_the_nearest_known_one():
         build("kGCN", 3, 2, 4, 2, hop=2)
     with pytest.raises(ValueError, match="did you mean 'ADGN'"):
         options_of("A-DGN")
+
+
+# ---------------------------------------------------------------- what users do by mistake
+
+def test_layers_that_ask_for_different_operators_are_refused():
+    edge_index = graphs.star(4)
+    for layers, words in (([GraphSAGE(3, 3), GIN(3, 3)], "layers\\[1\\], a GIN, asks for 'adjacency', layers\\[0\\] for 'mean'"),
+                          ([kGCN(3, 3, hop=1), kGCN(3, 3, hop=2, shell="adjacency")], "asks for 'adjacency shells', layers\\[0\\] for 'normalized shells'")):
+        with pytest.raises(ValueError, match=words):
+            Network(nn.Identity(), layers, nn.Identity()).graph_arguments(edge_index, 4)
+
+
+def test_a_residual_connection_around_another_width_is_refused_and_not_broadcast():
+    S = graphs.operator("normalized", graphs.star(4), 4)
+    with pytest.raises(ValueError, match=r"must keep the shape \(4, 3\) of h; it returned \(4, 1\)"):
+        Residual(GCN(3, 1))(torch.randn(4, 3), S)
+
+
+def test_one_module_for_several_layers_is_refused():
+    with pytest.raises(TypeError, match="mlp must be no module"):
+        build("GIN", 3, 2, 4, 3, mlp=nn.Linear(4, 4))
+    with pytest.raises(TypeError, match="coupling must be no module"):
+        build("GraphCON", 3, 2, 4, 3, shared=False, coupling=GCN(4, 4, None))
+    assert len(build("GraphCON", 3, 2, 4, 3, coupling=GCN(4, 4, None)).layers) == 3       # one system, three steps
+    assert isinstance(GIN(4, 4, mlp=nn.Sequential()).mlp, nn.Sequential) and len(GIN(4, 4, mlp=nn.Sequential()).mlp) == 0
+
+
+def test_sizes_and_names_are_checked_with_a_word_on_what_was_meant():
+    with pytest.raises(ValueError, match="in_dim must be at least 1; it was -1"):
+        build("GCN", -1, 2, 4, 2)
+    with pytest.raises(ValueError, match="did you mean 'GCN'"):
+        build("gcn", 3, 2, 4, 2)

@@ -61,6 +61,14 @@ def train(width, seed, epochs, checkpoint=None):
 GRID = grid(width=(3, 8), seed=range(8), epochs=(EPOCHS,))
 
 
+def fatal(number):
+    if number == 0:
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGKILL)   # as the out-of-memory killer does
+    time.sleep(0.6)
+    return {"value": number}
+
+
 def finished(folder):
     """Keys of the recorded runs; every file must be valid JSON."""
     runs = [json.loads(path.read_text(), parse_constant=float.fromhex) for path in Path(folder).glob("train/*.json")]
@@ -234,6 +242,24 @@ def test_workers_die_with_their_sweep_and_a_killed_worker_is_replaced(target, tm
     starts = [tuple(event["start"]) for event in log(tmp_path)]
     assert kept < 16 and len(starts) <= 16 + 4  # at most two runs were under way at each of the two kills
     assert_same_numbers(tmp_path, uninterrupted)
+
+
+def test_a_run_that_kills_its_process_does_not_keep_the_others_from_being_done(target, tmp_path):
+    import sweep_target
+
+    runs = grid(number=(0, 1, 2, 3))
+    with pytest.raises(runner.SweepError, match="1 of 4 runs of 'fatal' failed"):
+        sweep("fatal", sweep_target.fatal, runs, tmp_path, jobs=2)
+    assert missing("fatal", runs, tmp_path) == [{"number": 0}]
+
+
+def test_what_a_run_sets_in_torch_is_put_back(tmp_path):
+    def careless(bits):
+        torch.set_default_dtype(torch.float64 if bits == 64 else torch.get_default_dtype())
+        torch.set_grad_enabled(False)
+        return {"bytes": torch.ones(1).element_size()}
+    assert sweep("careless", careless, grid(bits=(64, 32)), tmp_path).bytes.tolist() == [8, 4]
+    assert torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled()
 
 
 def test_an_interrupt_ends_the_workers_at_once_and_keeps_the_runs(target, tmp_path, monkeypatch):

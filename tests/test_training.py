@@ -237,3 +237,49 @@ def test_models_of_torch_geometric_learn_a_transfer_task(name):
     task = ring_transfer(4, num_graphs=3, num_classes=3)
     result = train_transfer(geometric(GEOMETRIC[name], 3, 3), task, TrainingConfig(max_epochs=5))
     assert result["epochs"] == 5 and result["history"].loss.iloc[-1] < result["history"].loss.iloc[0]
+
+
+# ---------------------------------------------------------------- what users do by mistake
+
+def _linear(seed):
+    torch.manual_seed(seed)
+    return torch.nn.Linear(2, 1)
+
+
+def _squares(target):
+    return lambda model, x: ((model(x) - target) ** 2).mean()
+
+
+def test_a_checkpoint_of_another_model_or_of_no_model_is_refused(tmp_path):
+    x, path = torch.randn(8, 2), tmp_path / "run.checkpoint"
+    config, loss = TrainingConfig(max_epochs=30, lr=0.1), _squares(torch.zeros(8, 1))
+
+    def stop(model, epoch):
+        if epoch == 12:
+            raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        fit(_linear(0), lambda: [x], loss, lambda m: float(loss(m, x)), config, path, watch=stop)
+    with pytest.raises(ValueError, match="checkpoint must belong to this model; .* other weights"):
+        fit(_linear(1), lambda: [x], loss, lambda m: float(loss(m, x)), config, path)
+    assert len(fit(_linear(0), lambda: [x], loss, lambda m: float(loss(m, x)), config, path).history) == 30
+    path.write_bytes(b"abc")
+    with pytest.raises(ValueError, match="run.checkpoint cannot be read .* Delete it"):
+        fit(_linear(0), lambda: [x], loss, lambda m: float(loss(m, x)), config, path)
+    with pytest.raises(ValueError, match="checkpoint must lie in an existing folder; it was .*nowhere"):
+        fit(_linear(0), lambda: [x], loss, lambda m: float(loss(m, x)), config, tmp_path / "nowhere" / "run.checkpoint")
+
+
+def test_an_epoch_without_a_batch_is_refused_and_not_a_loss_of_zero():
+    x, loss = torch.randn(8, 2), _squares(torch.zeros(8, 1))
+    used_up = iter([x])
+    with pytest.raises(ValueError, match="batches must give at least one batch in each epoch; in epoch 1 it gave none"):
+        fit(_linear(0), lambda: used_up, loss, lambda m: float(loss(m, x)), TrainingConfig(max_epochs=3))
+
+
+def test_masks_that_are_numbers_are_refused():
+    data = karate_club()
+    mask = torch.arange(34) % 3
+    data.train_mask, data.val_mask, data.test_mask = (mask == 0).long(), mask == 1, mask == 2
+    model = build("GCN", data.num_features, int(data.y.max()) + 1, 4, 1)
+    with pytest.raises(ValueError, match=r"train_mask must be boolean with the shape \(34,\); it was torch.int64"):
+        train_node_classifier(model, data, TrainingConfig(max_epochs=1))

@@ -196,3 +196,15 @@ def test_errors_by_size_average_to_the_error(small_splits):
     run = properties.graph_properties_run("GCN", "sssp", 0, 8, 2, 0.003, 2, 2, True, 1234, "cpu")
     by_size = [value for name, value in run.items() if name.startswith("test_mse_")]
     assert len(by_size) == 2 and sum(by_size) / 2 == pytest.approx(run["test_mse"], rel=1e-5)
+
+
+def test_targets_of_another_shape_and_empty_parts_are_refused():
+    """A loss would broadcast ``(b, 1)`` against ``(b,)`` and return a number."""
+    x, S = torch.randn(6, 4, 2), torch.eye(4).expand(6, 4, 4)
+    model, config = build("GCN", 2, 1, 4, 1, level="graph"), TrainingConfig(max_epochs=1)
+    right, wrong = (Batch(x, (S,), torch.zeros(shape)) for shape in ((6,), (6, 1)))
+    train_regression(model, [right], [right], [right], config)
+    with pytest.raises(ValueError, match=r"y of a batch must have the shape \(6,\) of the model's outputs; its shape was \(6, 1\)"):
+        train_regression(model, [wrong], [right], [right], config)
+    with pytest.raises(ValueError, match="test must hold at least one batch; it was empty"):
+        train_regression(model, [right], [right], [], config)

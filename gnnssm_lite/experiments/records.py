@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -31,14 +32,19 @@ def results(name: str, folder: str | os.PathLike | None = None) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: nothing is recorded under this name; the message lists what is.
+        ValueError: results and provenance do not belong together.
     """
     folder = Path(folder) if folder is not None else results_dir()
     path = folder / f"{name}.csv"
     if not path.is_file():
         known = sorted(p.stem for p in folder.glob("*.csv"))
         raise FileNotFoundError(f"no results are recorded for {name!r} in {folder}; there are {known}")
-    provenance(name, folder)
-    return pd.read_csv(path)
+    rows = provenance(name, folder)["rows"]
+    frame = pd.read_csv(path) if rows else pd.DataFrame()
+    if len(frame) != rows:
+        raise ValueError(f"{path} must have the {rows} rows that its provenance says; it has {len(frame)}: they were not "
+                         "written together. Record the experiment again")
+    return frame
 
 
 def provenance(name: str, folder: str | os.PathLike | None = None) -> dict:
@@ -78,9 +84,29 @@ def record(name: str, frame: pd.DataFrame, config: dict, device: torch.device, s
                "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"), "rows": len(frame)}
     if runs:
         content["runs"] = _summary(runs)
-    write_atomic(folder / f"{name}.json", (json.dumps(content, indent=2, default=str) + "\n").encode())
-    write_atomic(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.12g").encode())
-    return folder / f"{name}.csv"
+    path, fresh = folder / f"{name}.csv", folder / f".{name}.csv.new"
+    try:
+        write_atomic(fresh, frame.to_csv(index=False, float_format="%.12g").encode())  # the large part first: is there room?
+        write_atomic(folder / f"{name}.json", (json.dumps(content, indent=2, default=str) + "\n").encode())
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return path
+
+
+def check_writable(folder: str | os.PathLike | None = None) -> None:
+    """Find out before an experiment, not after it, whether its results can be written to ``folder``.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    folder = Path(folder) if folder is not None else results_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"the folder of results must be one that can be written; {folder} gave {error}") from error
 
 
 def _summary(runs: list[dict]) -> dict:

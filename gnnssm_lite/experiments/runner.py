@@ -290,13 +290,17 @@ def _seeded(config: dict, device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _settings(threads: int | None) -> Iterator[None]:
-    """Compute with this number of threads. What a run sets for its process is put back, so that none depends on others."""
+    """Compute with this number of threads. What a run sets for its process is put back, so that none depends on others:
+    threads, denormals, torch's default dtype and whether it records gradients."""
     before, flushed = torch.get_num_threads(), _flushes_denormals()
+    dtype, gradients = torch.get_default_dtype(), torch.is_grad_enabled()
     if threads is not None and threads != before:
         torch.set_num_threads(threads)
     try:
         yield
     finally:
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(gradients)
         if torch.get_num_threads() != before:
             torch.set_num_threads(before)
         if _flushes_denormals() != flushed:
@@ -476,6 +480,9 @@ def _complete(todo: list[_Job], jobs: int, executor: Executor | None, bar: tqdm)
             bar.set_postfix(elsewhere=len(left))
             time.sleep(POLL_SECONDS)
         todo = sorted(left, key=lambda job: order[job.path])
+        if death is not None:  # the run that died was among those that had started: the others go first now
+            todo = todo[jobs:] + todo[:jobs]
+            order = {job.path: index for index, job in enumerate(todo)}
     return failures
 
 
@@ -524,7 +531,8 @@ def sweep(name: str, function: Callable[..., dict], grid: Iterable[dict], folder
     Each run is recorded by the process that did it, atomically, when it ends. An interrupted sweep continues where it
     stopped and repeats no finished run; a run that was killed continues from its checkpoint if ``function`` takes one.
     Processes may sweep the same folder at once: each run is done by one of them. Runs of other versions of the package,
-    of Python, torch, torch-geometric, numpy and scipy do not count.
+    of Python, torch, torch-geometric, numpy and scipy do not count. A run is known by ``name`` and its configuration, not by
+    the code of ``function``: after a change of the function take another ``name`` or another ``folder``.
 
     Args:
         name: of the sweep, and of its folder.

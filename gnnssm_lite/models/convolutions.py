@@ -259,7 +259,9 @@ class GIN(GraphLayer):
         if isinstance(mlp, str):
             check_choice("mlp", mlp, ("linear",))
             mlp = nn.Linear(in_dim, out_dim)
-        self.mlp = mlp or nn.Sequential(nn.Linear(in_dim, out_dim), nn.ReLU(), nn.Linear(out_dim, out_dim))
+        if mlp is None:
+            mlp = nn.Sequential(nn.Linear(in_dim, out_dim), nn.ReLU(), nn.Linear(out_dim, out_dim))
+        self.mlp = mlp
         self.epsilon = nn.Parameter(torch.tensor(float(epsilon)), requires_grad=train_epsilon)
 
     def forward(self, h: Tensor, S: Tensor) -> Tensor:

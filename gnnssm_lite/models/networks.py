@@ -36,7 +36,8 @@ class Network(nn.Module):
 
     Shapes:
         ``x``: ``(..., n, p)``, or sparse CSR ``(n, p)``; ``graph``: what the layers take beside features
-        (:meth:`graph_arguments`); returns ``(..., n, c)``, or ``(..., c)`` at level ``"graph"``.
+        (:meth:`graph_arguments`); returns ``(..., n, c)``, or ``(..., c)`` at level ``"graph"``. Several graphs of one
+        size go in as ``(b, n, p)``; a disjoint union of graphs, such as torch-geometric's ``Batch``, counts as one graph.
     """
 
     def __init__(self, encoder: nn.Module, layers: list[nn.Module], readout: nn.Module, dropout: float = 0.0,
@@ -68,12 +69,14 @@ class Network(nn.Module):
         ``(edge_index,)`` for torch-geometric's.
 
         Raises:
-            ValueError: some layers take ``edge_index``, others an operator; arguments that describe no graph.
+            ValueError: layers that ask for different operators or shells, or some for ``edge_index`` and others for an
+                operator: all are given the same; arguments that describe no graph.
         """
         kind = self.operator
         if kind == "edge_index":
             self._refuse_operators()
             return (edge_index,)
+        self._refuse_another(kind)
         if kind == "shells":
             return (shell_operators(edge_index, num_nodes, self.hops, layout, dtype, complete=True, kind=self.shell),)
         return (operator(kind, edge_index, num_nodes, layout, dtype),)
@@ -85,11 +88,23 @@ class Network(nn.Module):
                 raise ValueError(f"layers must all take edge_index beside a torch-geometric layer; layers[{k}] was "
                                  f"{type(layer).__name__}, which takes the operator {operator_of(layer)!r}")
 
+    def _refuse_another(self, kind: str) -> None:
+        for k, layer in enumerate(self.layers):
+            asks, first = operator_of(layer), kind
+            if asks == first == "shells":
+                asks, first = f"{getattr(layer, 'shell', 'normalized')} shells", f"{self.shell} shells"
+            if asks != first:
+                raise ValueError(f"layers must all ask for the same operator; layers[{k}], a {type(layer).__name__}, asks "
+                                 f"for {asks!r}, layers[0] for {first!r}")
+
     def encode(self, x: Tensor) -> Tensor:
         """``H^{(0)}``, the features that the first layer sees. A sparse ``x`` needs a linear encoder."""
         if x.layout == torch.strided:
             return self.encoder(self.dropout(x))
         # A bag of words is nearly all zeros: dropping and multiplying only its ones is ten times faster on Cora.
+        if type(self.encoder) is not nn.Linear or self.encoder.bias is None:
+            raise TypeError("x must be dense unless the encoder is an nn.Linear with a bias; "
+                            f"x was sparse, the encoder {self.encoder!r}")
         dropped = sparse_matrix(x.crow_indices(), x.col_indices(), self.dropout(x.values()), x.shape)
         return dropped @ self.encoder.weight.T + self.encoder.bias
 
@@ -144,7 +159,11 @@ class Residual(nn.Module):
         self.shell = getattr(layer, "shell", "normalized")
 
     def forward(self, h: Tensor, *graph: Tensor) -> Tensor:
-        return h + self.layer(h, *graph)
+        out = self.layer(h, *graph)
+        if out.shape != h.shape:
+            raise ValueError(f"layer of a residual connection must keep the shape {tuple(h.shape)} of h; "
+                             f"it returned {tuple(out.shape)}")
+        return h + out
 
 
 # ---------------------------------------------------------------- the registry
@@ -261,7 +280,8 @@ def _known(argument: str, name: str, known: Iterable[str], error: type[Exception
     """``name`` if it is known; else an error with the nearest known one."""
     if name in known:
         return name
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.3)
+    near = [k for k in known if k.lower() == str(name).lower()]
+    near = near or difflib.get_close_matches(str(name), known, n=1, cutoff=0.3)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise error(f"{argument} must be one of {sorted(known)}; it was {name!r}{hint}")
 
@@ -285,19 +305,25 @@ def build(name: str, in_dim: int, out_dim: int, hidden_dim: int, num_layers: int
 
     Raises:
         ValueError: an unknown name, with the nearest known one; an unknown level or readout; sizes out of range.
-        TypeError: an option that the layer does not take, with the nearest that it does (:func:`options_of`).
+        TypeError: an option that the layer does not take, with the nearest that it does (:func:`options_of`); a module as
+            an option of more than one layer.
     """
     known = options_of(name)
     for option in options:
         _known(f"the options of {name!r}", option, known, TypeError)
     check_choice("level", level, LEVELS)
     check_choice("readout", readout, READOUTS)
+    in_dim, out_dim = check_int("in_dim", in_dim, 1), check_int("out_dim", out_dim, 1)
     depth = check_int("num_layers", num_layers, 0)
     width = check_int("hidden_dim", hidden_dim, 1) * (3 if level == "graph" else 1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(check_int("seed", seed, 0))
         encoder, last = nn.Linear(in_dim, hidden_dim), _readout(readout, width, hidden_dim, out_dim)
         layers = REGISTRY[name](hidden_dim, depth, torch.Generator().manual_seed(seed), **options)
+    given = [option for option, value in options.items() if isinstance(value, nn.Module)]
+    if given and len(set(layers)) > 1:
+        raise TypeError(f"{given[0]} must be no module in a network of several layers, which would all hold the same one; "
+                        "make the layers and pass them to Network")
     return Network(encoder, layers, last, dropout, level)
 
 

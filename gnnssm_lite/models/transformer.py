@@ -55,7 +55,8 @@ class GPS(GraphLayer):
         norm: ``N_i``: ``"batch"`` as in the model's paper, ``"layer"`` or ``"none"``.
 
     Shapes:
-        ``h``: ``(..., n, d)``, attention is within a graph; ``S``: what the coupling asks for; returns ``(..., n, d)``.
+        ``h``: ``(..., n, d)``, attention is within each group of ``n`` nodes, so several graphs go in as ``(b, n, d)``;
+        ``S``: what the coupling asks for; returns ``(..., n, d)``.
 
     Raises:
         TypeError, ValueError: numbers out of range, heads that do not divide ``dim``, an unknown norm.
