@@ -244,9 +244,10 @@ def test_workers_die_with_their_sweep_and_a_killed_worker_is_replaced(target, tm
     assert_same_numbers(tmp_path, uninterrupted)
 
 
-def test_a_run_that_kills_its_process_does_not_keep_the_others_from_being_done(target, tmp_path):
+def test_a_run_that_kills_its_process_does_not_keep_the_others_from_being_done(target, tmp_path, monkeypatch):
     import sweep_target
 
+    monkeypatch.setattr(runner, "MAX_DEATHS", 1)
     runs = grid(number=(0, 1, 2, 3))
     with pytest.raises(runner.SweepError, match="1 of 4 runs of 'fatal' failed"):
         sweep("fatal", sweep_target.fatal, runs, tmp_path, jobs=2)

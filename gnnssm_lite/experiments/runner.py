@@ -428,8 +428,8 @@ def _one_thread() -> Iterator[None]:
             os.environ["OMP_NUM_THREADS"] = before
 
 
-def _outcomes(todo: list[_Job], jobs: int, executor: Executor | None) -> Iterator[tuple[_Job, object]]:
-    """Each job with what :func:`_execute` returned, or the exception that it raised."""
+def _outcomes(todo: list[_Job], jobs: int, executor: Executor | None, alone: bool) -> Iterator[tuple[_Job, object]]:
+    """Each job with what :func:`_execute` returned, or the exception that it raised; ``alone``: one job at a time."""
     if executor is None and jobs == 1:
         for job in todo:
             try:
@@ -437,7 +437,7 @@ def _outcomes(todo: list[_Job], jobs: int, executor: Executor | None) -> Iterato
             except Exception as error:
                 yield job, error
         return
-    with contextlib.nullcontext(executor) if executor is not None else _pool(min(jobs, len(todo))) as pool:
+    with contextlib.nullcontext(executor) if executor is not None else _pool(1 if alone else min(jobs, len(todo))) as pool:
         futures = {}
         try:
             with _one_thread():
@@ -457,10 +457,10 @@ def _outcomes(todo: list[_Job], jobs: int, executor: Executor | None) -> Iterato
 
 def _complete(todo: list[_Job], jobs: int, executor: Executor | None, bar: tqdm) -> list[tuple[_Job, BaseException]]:
     """Do all runs; those that other processes hold come last. Returns the failures."""
-    failures, deaths, order = [], 0, {job.path: index for index, job in enumerate(todo)}
+    failures, deaths, alone, order = [], 0, False, {job.path: index for index, job in enumerate(todo)}
     while todo:
         left, ended, death = [], 0, None
-        with contextlib.closing(_outcomes(todo, jobs, executor)) as outcomes:
+        with contextlib.closing(_outcomes(todo, jobs, executor, alone)) as outcomes:
             for job, outcome in outcomes:
                 if isinstance(outcome, RunFolderError):
                     raise outcome
@@ -481,7 +481,8 @@ def _complete(todo: list[_Job], jobs: int, executor: Executor | None, bar: tqdm)
             time.sleep(POLL_SECONDS)
         todo = sorted(left, key=lambda job: order[job.path])
         if death is not None:  # the run that died was among those that had started: the others go first now
-            todo = todo[jobs:] + todo[:jobs]
+            alone = len(todo) <= jobs
+            todo = todo[1:] + todo[:1] if alone else todo[jobs:] + todo[:jobs]
             order = {job.path: index for index, job in enumerate(todo)}
     return failures
 
