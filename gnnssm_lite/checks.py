@@ -58,6 +58,12 @@ def check_features(h: object, name: str = "h") -> Tensor:
     return h
 
 
+def under_autocast(h: Tensor) -> bool:
+    """Whether torch chooses the dtypes of intermediate results on the device of ``h``."""
+    kind = h.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
 def check_edge_index(edge_index: object, num_nodes: object, undirected: bool = True) -> tuple[Tensor, int]:
     """Return ``(edge_index, num_nodes)`` if they describe a simple graph (self-loops allowed, each at most once).
 

@@ -440,3 +440,22 @@ def test_sizes_and_names_are_checked_with_a_word_on_what_was_meant():
         build("GCN", -1, 2, 4, 2)
     with pytest.raises(ValueError, match="did you mean 'GCN'"):
         build("gcn", 3, 2, 4, 2)
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_network_runs_under_autocast_and_in_torchs_default_dtype(name):
+    edge_index, x = graphs.ring(6), torch.randn(6, 3)
+    model = build(name, 3, 2, 4, 2).eval()
+    arguments = model.graph_arguments(edge_index, 6)
+    with torch.no_grad():
+        exact = model(x, *arguments)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = model(x, *arguments)
+    assert rounded.dtype == torch.bfloat16 and float((rounded - exact).abs().max()) < 0.05 * float(exact.abs().max())
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        model = build(name, 3, 2, 4, 2)
+        assert model(x.double(), *model.graph_arguments(edge_index, 6, dtype=torch.float64)).dtype == torch.float64
+    finally:
+        torch.set_default_dtype(before)

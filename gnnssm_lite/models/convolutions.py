@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.utils import softmax as segment_softmax
 
-from ..checks import check_choice, check_features, check_int
+from ..checks import check_choice, check_features, check_int, under_autocast
 from ..graphs import OPERATORS, edges_of
 
 Activation = Callable[[Tensor], Tensor]
@@ -69,10 +69,10 @@ class GraphLayer(nn.Module):
         check_features(h)
         if not isinstance(S, Tensor):
             raise TypeError(f"S must be a torch.Tensor, dense or sparse; it was {type(S).__name__}")
-        if S.dtype != h.dtype:
+        if S.dtype != h.dtype and not under_autocast(h):
             raise TypeError(f"S must have the dtype of h ({h.dtype}); it was {S.dtype}")
         weight = next(self.parameters(), None)
-        if weight is not None and weight.dtype != h.dtype:
+        if weight is not None and weight.dtype != h.dtype and not under_autocast(h):
             raise TypeError(f"h must have the dtype of the layer ({weight.dtype}); it was {h.dtype} "
                             "(layer.double() and h.double() put both into float64)")
         if h.shape[-1] != self.in_dim:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_choice, check_edge_index, check_features, check_int
+from ..checks import check_choice, check_edge_index, check_features, check_int, under_autocast
 from ..graphs import OPERATORS, batch_operator, khop_shells, normalized_adjacency, to_dense
 from .convolutions import Activation, GraphLayer, is_linear
 
@@ -221,7 +221,7 @@ def _check_shells(h: Tensor, shells: Sequence[Tensor]) -> None:
         if not isinstance(S, Tensor) or S.dim() < 2 or S.shape[-2:] != (n, n):
             was = tuple(S.shape) if isinstance(S, Tensor) else type(S).__name__
             raise ValueError(f"shells[{k - 1}] must be a tensor of shape (..., {n}, {n}) to fit h; it was {was}")
-        if S.dtype != h.dtype:
+        if S.dtype != h.dtype and not under_autocast(h):
             raise TypeError(f"shells[{k - 1}] must have the dtype of h ({h.dtype}); it was {S.dtype}")
 
 

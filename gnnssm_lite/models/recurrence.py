@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
-from ..checks import check_choice, check_features, check_finite, check_floating, check_int, check_square
+from ..checks import check_choice, check_features, check_finite, check_floating, check_int, check_square, under_autocast
 
 STATE_MATRICES = ("orthogonal", "identity", "gaussian", "uniform", "spread")
 
@@ -76,7 +76,7 @@ class GNNSSM(nn.Module):
         if h.shape[-1] != self.Lambda.shape[0]:
             raise ValueError(f"h must have {self.Lambda.shape[0]} features, the size of state_matrix; "
                              f"its shape was {tuple(h.shape)}")
-        if h.dtype != self.Lambda.dtype:
+        if h.dtype != self.Lambda.dtype and not under_autocast(h):
             raise TypeError(f"h must have the dtype of state_matrix ({self.Lambda.dtype}); it was {h.dtype}")
         memory = h @ self.Lambda
         if self.coupling is None:
@@ -91,8 +91,7 @@ class GNNSSM(nn.Module):
         width = (self.Lambda if self.B is None else self.B).shape[0]
         if update.shape != (*h.shape[:-1], width):  # before + could broadcast it
             raise ValueError(f"coupling must return shape {(*h.shape[:-1], width)}; it returned {tuple(update.shape)}")
-        # Under autocast the dtypes of intermediate results are torch's to choose.
-        if update.dtype != h.dtype and not torch.is_autocast_enabled(h.device.type):
+        if update.dtype != h.dtype and not under_autocast(h):
             raise TypeError(f"coupling must return the dtype of state_matrix ({h.dtype}); it returned {update.dtype}")
         return update
 
@@ -151,7 +150,7 @@ def _check_input_matrix(input_matrix: Tensor, state_matrix: Tensor) -> None:
 
 
 def state_matrix(dim: int, eig: float = 1.0, kind: str = "orthogonal", generator: torch.Generator | None = None,
-                 dtype: torch.dtype = torch.float32) -> Tensor:
+                 dtype: torch.dtype | None = None) -> Tensor:
     r"""State-transition matrix ``Λ`` with a chosen spectrum.
 
     =============  =====================================================================================
@@ -170,7 +169,7 @@ def state_matrix(dim: int, eig: float = 1.0, kind: str = "orthogonal", generator
         eig: the scale of the eigenvalues, non-negative.
         kind: one of the above.
         generator: source of randomness; the identity needs none. ``None`` uses torch's global one.
-        dtype: floating-point dtype.
+        dtype: floating-point dtype; torch's default if ``None``.
 
     Shapes:
         returns ``(d, d)``.
@@ -185,6 +184,7 @@ def state_matrix(dim: int, eig: float = 1.0, kind: str = "orthogonal", generator
         raise TypeError(f"eig must be a real number; it was {eig!r} of type {type(eig).__name__}")
     if not math.isfinite(eig) or eig < 0:
         raise ValueError(f"eig must be finite and at least 0; it was {eig}")
+    dtype = torch.get_default_dtype() if dtype is None else dtype
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise TypeError(f"dtype must be a floating-point torch.dtype; it was {dtype!r}")
     if kind == "identity":
