@@ -647,7 +647,7 @@ def test_a_stack_may_hold_modules_without_a_graph_as_in_the_other_tools():
     run = trajectory([first, nn.ReLU(), last], h, edge_index)
     assert run.norm.iloc[-1] == pytest.approx(trajectory([by_hand], h, edge_index).norm.iloc[-1], rel=1e-6)
     norms = local_norms([first, nn.ReLU(), last], h, edge_index)
-    assert norms[1] == pytest.approx(1.0, rel=1e-5) and norms[0] == pytest.approx(float(torch.linalg.matrix_norm(first.lin.weight, 2)), rel=1e-4)
+    assert norms[1] == pytest.approx(1.0, rel=1e-5) and norms[0] == pytest.approx(float(torch.linalg.matrix_norm(first.lin.weight.detach(), 2)), rel=1e-4)
     with pytest.raises(Exception) as caught:
         trajectory([first, GCNConv(2, 2)], h, edge_index)
     assert "layers[1], a GCNConv" in caught.value.__notes__[0]
