@@ -146,8 +146,9 @@ def test_runs_on_raw_labels_stand_for_their_rows_only_when_asked():
 def test_the_printed_node_columns_are_nearest_to_other_labels_than_their_names():
     """By root mean square over the rows with runs, and with any one family of models left out: LX, then SSSP.
 
-    With all rows by the margin that chapter 12 asks for. Our DRew is far from its printed row under every reading; without
-    it the margin is wide.
+    "SSSP" by the margin that chapter 12 asks for, and by more without DRew, which is far from its printed row under every
+    reading. "Ecc." has had no such margin since PH-DGN, whose printed row fits no reading either, has runs: for it the
+    chapter claims no more than which label is nearest.
     """
     runs = reading.runs_of_rows(reading.recorded_runs())
     runs = runs.assign(shift=2 * np.log10(runs.maximum))
@@ -158,13 +159,13 @@ def test_the_printed_node_columns_are_nearest_to_other_labels_than_their_names()
     printed = published.table(4).pivot(index="label", columns="column", values="mean").loc[ours.index]
     family = ours.index.map(reading.FAMILY)
     assert len(set(family)) >= 8
-    margin = {"nothing": 1.25, "DRew": 1.5}
+    margin = {("nothing", "sssp"): 1.25, ("DRew", "sssp"): 1.5, ("DRew", "eccentricity"): 1.25}
     for left_out in ("nothing", *set(family)):
         kept = family != left_out
         for column in ("sssp", "eccentricity"):
             distance = ours[kept].sub(printed[column][kept], axis=0).pow(2).mean().pow(0.5)[["sssp", "eccentricity", "laplacian"]]
             assert distance.idxmin() == reading.READINGS["shifted"][column], (left_out, column)
-            assert distance.nsmallest(2).iloc[1] > margin.get(left_out, 1.0) * distance.min(), (left_out, column)
+            assert distance.nsmallest(2).iloc[1] > margin.get((left_out, column), 1.0) * distance.min(), (left_out, column)
 
 
 def test_memory_lowers_the_error_of_node_labels_without_a_wider_generalisation_gap():
