@@ -734,7 +734,7 @@ def gradient_norms(layers: Iterable[Layer], h: Tensor, *graph: Tensor, seed: int
         for k, layer in enumerate(layers):
             with naming(k, layer):
                 out = _apply(layer, states[-1], graph)
-            check_differentiable(layer, states[-1], out, graph)
+                check_differentiable(layer, states[-1], out, graph)
             states.append(out if out.requires_grad else out.clone().requires_grad_(True))  # a constant: no gradient passes
     gradient = torch.randn(states[-1].shape, generator=probe_generator(seed, h.device), dtype=h.dtype, device=h.device)
     gradients = torch.autograd.grad(states[-1], states[:-1], gradient / gradient.norm(), allow_unused=True)
