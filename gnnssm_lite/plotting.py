@@ -195,10 +195,12 @@ def lines(data: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str
           axis: Axes | None = None, title: str = "", spread: str = "band") -> Figure:
     """One line for each value of ``hue``: the mean, and a band of one standard deviation where there are several runs.
 
-    On a logarithmic axis both are taken of the logarithms (geometric mean).
+    On a logarithmic axis both are taken of the logarithms (geometric mean). Where one run has no finite value (or no
+    finite logarithm) neither has the mean, which is not drawn there: a mean of the other runs would hide it.
 
     Args:
-        data: tidy data. x, y, hue: its columns. xlabel, ylabel: with units. order: of the legend.
+        data: tidy data; NaN in y is a run that was not measured there and is left out.
+        x, y, hue: its columns. xlabel, ylabel: with units. order: of the legend.
         reference: horizontal grey lines, name -> height, each dashed in its own way.
         spread: how to draw ``errorbar``, as a ``"band"`` or as ``"bars"`` at each point.
     """
@@ -208,13 +210,18 @@ def lines(data: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str
         axis.set_yscale("log")  # before drawing: seaborn then averages logarithms, and no band falls below zero
     if logx:
         axis.set_xscale("log")
-    sns.lineplot(data, x=x, y=y, hue=hue, style=hue, hue_order=order, style_order=order, errorbar=errorbar, ax=axis,
-                 err_style=spread, palette=colours_of(order), markers=False)
+    sns.lineplot(_without_infinite_means(data, x, y, hue, logy), x=x, y=y, hue=hue, style=hue, hue_order=order,
+                 style_order=order, errorbar=errorbar, ax=axis, err_style=spread, palette=colours_of(order), markers=False)
     for (name, height), dashes in zip((reference or {}).items(), itertools.cycle(REFERENCE_DASHES), strict=False):
         axis.axhline(height, color="0.3", linestyle=dashes, label=name)
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
     axis.legend()
     return figure
+
+
+def _without_infinite_means(data: pd.DataFrame, x: str, y: str, hue: str, logy: bool) -> pd.DataFrame:
+    infinite = np.isinf(data[y]) | (data[y] <= 0 if logy else False)
+    return data.assign(**{y: data[y].mask(infinite.groupby([data[x], data[hue]]).transform("any"))})
 
 
 # ---------------------------------------------------------------- spectra

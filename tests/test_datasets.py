@@ -578,6 +578,19 @@ def test_full_disk_leaves_nothing_and_names_the_folder(monkeypatch):
     assert [path.suffix for path in (cache_dir() / "generated").iterdir()] == [".lock"]
 
 
+def test_data_that_are_there_are_read_from_a_disk_that_became_read_only(monkeypatch):
+    first = cached("squares", lambda: {"a": np.arange(3)})
+
+    def refuse(*args, **kwargs):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(cache.FileLock, "acquire", refuse)
+    again = cached("squares", lambda: pytest.fail("built again"))
+    np.testing.assert_array_equal(again["a"], first["a"])
+    with pytest.raises(CacheFolderError, match="Read-only file system.*GNNSSM_CACHE"):
+        cached("cubes", lambda: {"a": np.arange(3)})
+
+
 def test_lock_that_is_never_free_is_named(monkeypatch, child):
     monkeypatch.setattr(cache, "LOCK_SECONDS", 0.1)
     holder = child(

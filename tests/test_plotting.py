@@ -75,6 +75,19 @@ def test_every_kind_of_picture_draws_with_labelled_axes(kind):
         assert any(words)
 
 
+@pytest.mark.parametrize(("bad", "logy", "drawn"), [
+    (np.inf, False, [0, 1, 2]), (-np.inf, True, [0, 1, 2]), (0.0, True, [0, 1, 2]), (-1.0, True, [0, 1, 2]),
+    (0.0, False, [0, 1, 2, 3]), (-1.0, False, [0, 1, 2, 3]), (np.nan, True, [0, 1, 2, 3])])
+def test_a_line_stops_where_one_run_has_no_finite_mean(bad, logy, drawn):
+    """The other model and the other run are finite; a run that was not measured (NaN) leaves the others' mean."""
+    data = frame()
+    data.loc[(data.depth == 3) & (data.model == "b") & (data.norm > 1), "norm"] = bad
+    figure = plotting.lines(data, "depth", "norm", "model", "depth", "norm", logy=logy)
+    shown = [list(line.get_xdata()) for line in figure.axes[0].get_lines() if len(line.get_xdata())]
+    matplotlib.pyplot.close(figure)
+    assert shown == [[0, 1, 2, 3], drawn]
+
+
 def test_two_sided_colours_are_symmetric_about_their_centre():
     figure = plotting.draw_graph(graphs.path(3), 3, values=torch.tensor([-1.0, 0.0, 3.0]), centre=0.0)
     nodes = next(c for c in figure.axes[0].collections if c.get_array() is not None and len(c.get_array()) == 3)

@@ -266,9 +266,18 @@ def cached(
     except TypeError as error:
         raise TypeError(f"key must hold JSON values; it is {key!r} ({error})") from error
     path = cache_dir() / "generated" / f"{name}-{hashlib.sha256(label.encode()).hexdigest()[:16]}.npz"
+    # A file appears whole or not at all, so reading one needs no lock, and its folder may be read-only.
+    arrays, _ = _load_arrays(path)
+    return _build_and_store(path, build) if arrays is None else arrays
+
+
+def _build_and_store(path: Path, build: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     with _locked(path):
-        arrays = _load_arrays(path)
+        # Another process may have built the data while this one waited for the lock.
+        arrays, why = _load_arrays(path)
         if arrays is None:
+            if why:
+                warnings.warn(f"{path}: {why}; the data are built again", stacklevel=3)
             arrays = _plain_arrays(build())
             with _writing(path):
                 _store_arrays(path, arrays)
@@ -299,19 +308,18 @@ def _store_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def _load_arrays(path: Path) -> dict[str, np.ndarray] | None:
+def _load_arrays(path: Path) -> tuple[dict[str, np.ndarray] | None, str]:
+    """The arrays, or None and what is wrong with the file (nothing when there is none)."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name.removeprefix("data."): stored[name] for name in stored.files if name != "sha256"}
             if str(stored["sha256"]) == _arrays_digest(arrays):
-                return arrays
-            why = "its checksum is not the stored one"
-    except FileNotFoundError:
-        return None
+                return arrays, ""
+    except (FileNotFoundError, NotADirectoryError):
+        return None, ""
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        why = _reason(error)
-    warnings.warn(f"{path}: {why}; the data are built again", stacklevel=3)
-    return None
+        return None, _reason(error)
+    return None, "its checksum is not the stored one"
 
 
 def write_atomic(path: Path, content: bytes) -> None:
