@@ -139,6 +139,19 @@ def parts_are_missing(notebook):
     return wrong
 
 
+def box_breaks_off(notebook):
+    """A line without > right below one with it ends the box, or is drawn into it, as the page pleases."""
+    lines = [text.splitlines() for text in cells(notebook, "markdown")]
+    return [below[:60] for text in lines for above, below in zip(text, text[1:], strict=False)
+            if above.startswith(">") and below.strip() and not below.startswith(">")]
+
+
+def summary_has_not_five_points(notebook):
+    boxes = re.findall(r"^> \*\*Summary\.\*\*(?:\n>.*)*", "\n\n".join(cells(notebook, "markdown")), re.MULTILINE)
+    found = [len(re.findall(r"^> - ", box, re.MULTILINE)) for box in boxes]
+    return [] if found == [5] else [f"{found} points in the summary; one summary of 5 is wanted"]
+
+
 def exercises_are_off(notebook):
     text = all_sources(notebook)
     exercises = EXERCISE.findall(text)
@@ -190,6 +203,8 @@ RULES = [
     code_cell_is_too_long,
     solution_in_code_is_visible,
     parts_are_missing,
+    box_breaks_off,
+    summary_has_not_five_points,
     exercises_are_off,
     figure_lacks_words,
     device_is_named,
@@ -235,6 +250,9 @@ BROKEN = [
     (code_cell_is_too_long, notebook_of(("code", "x = 1\n" * (MAX_CODE_LINES + 1)))),
     (solution_in_code_is_visible, notebook_of(("code", "# @title Solution to Exercise 1.1 (code)"))),
     (parts_are_missing, notebook_of(("markdown", "# 1. Title\n\nText"))),
+    (box_breaks_off, notebook_of(("markdown", "> **Summary.**\n>\n> - one\n- two"))),
+    (summary_has_not_five_points, notebook_of(("markdown", "> **Summary.**\n>\n" + "> - one\n" * 6))),
+    (summary_has_not_five_points, notebook_of(("markdown", "text"))),
     (exercises_are_off, notebook_of(("markdown", "> **Exercise 1.1.** Do."))),
     (figure_lacks_words, notebook_of(("code", "plotting.show(fig, number='1.A', caption='c')"))),
     (figure_lacks_words, notebook_of(("code", "plt.show()"))),
@@ -274,7 +292,8 @@ x = "{eq}`a`"
         f"<details>\n<summary>Solution to Exercise 1.{i}</summary>\n\nDone.\n\n</details>\n\n"
         for i in (1, 2, 3)
     )
-    + "## Summary\n"
+    + "## Summary\n\n> **Summary.**\n>\n"
+    + "> - One point.\n" * 5
 )
 
 
