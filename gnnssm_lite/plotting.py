@@ -79,11 +79,14 @@ def show(figure: Figure, number: str, caption: str, alt: str):
     for name, text in {"number": number, "caption": caption, "alt": alt}.items():
         if not text.strip():
             raise ValueError(f"{name} must not be empty; it was {text!r}")
+    return HTML(figure_html(image_html(figure, alt), number, caption))
+
+
+def image_html(figure: Figure, alt: str) -> str:
+    """The figure as an ``<img>`` of its own width, in a box that scrolls where that is wide; the figure is closed."""
     width = int(figure.get_figwidth() * 100)
     image = f'<img src="{to_png(figure)}" alt="{html.escape(alt)}" style="width:{width}px;max-width:100%">'
-    if width > SCROLLS_BEYOND:
-        image = f'<div class="gnnssm-wide" tabindex="0">{image}</div>'
-    return HTML(figure_html(image, number, caption))
+    return f'<div class="gnnssm-wide" tabindex="0">{image}</div>' if width > SCROLLS_BEYOND else image
 
 
 def _numpy(values: object) -> np.ndarray:

@@ -7,13 +7,14 @@ import io
 import itertools
 import json
 import os
+import traceback
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from .plotting import STYLE, figure_html
+from .plotting import STYLE, figure_html, image_html
 
 MAX_FRAMES = 80
 
@@ -21,7 +22,7 @@ MAX_FRAMES = 80
 def explore(draw: Callable[..., Figure], number: str, caption: str, alt: str, **knobs: Sequence):
     """Let a reader turn knobs and see ``draw(**values)``.
 
-    In Jupyter and on Colab this is ``ipywidgets.interact``, which calls ``draw`` at each move. In the built book, which
+    In Jupyter and on Colab these are sliders of ipywidgets, which call ``draw`` at each move. In the built book, which
     has no kernel, every combination is drawn beforehand and plain sliders pick among the pictures.
 
     Args:
@@ -35,7 +36,7 @@ def explore(draw: Callable[..., Figure], number: str, caption: str, alt: str, **
     _check_knobs(knobs)
     if os.environ.get("GNNSSM_BOOK_BUILD"):
         return static(draw, number, caption, alt, **knobs)
-    return _live(draw, number, caption, **knobs)
+    return _live(draw, number, caption, alt, **knobs)
 
 
 def _check_knobs(knobs: dict[str, Sequence]) -> None:
@@ -50,21 +51,33 @@ def _check_knobs(knobs: dict[str, Sequence]) -> None:
         raise ValueError(f"knobs must have at most {MAX_FRAMES} combinations; they had {frames}")
 
 
-def _live(draw: Callable[..., Figure], number: str, caption: str, **knobs: Sequence):
+def _live(draw: Callable[..., Figure], number: str, caption: str, alt: str, **knobs: Sequence) -> None:
+    """Sliders over one picture. ``ipywidgets.interact`` would put an Output widget around it, for which nbclient (in
+    nbconvert, nbgrader, …) may wait for ever: https://github.com/jupyter/nbclient/issues/312.
+    """
     import ipywidgets
-    from IPython.display import HTML, display
-
-    def update(**values: object) -> None:
-        figure = draw(**values)
-        display(figure)
-        plt.close(figure)
+    from IPython.display import display
 
     sliders = {name: ipywidgets.SelectionSlider(options=list(values), value=values[len(values) // 2],
                                                 description=name.replace("_", " "), continuous_update=False,
                                                 style={"description_width": "initial"})
                for name, values in knobs.items()}
-    display(HTML(figure_html("", number, caption)))
-    ipywidgets.interact(update, **sliders)
+
+    def page() -> str:
+        values = {name: slider.value for name, slider in sliders.items()}
+        words = ", ".join(f"{name.replace('_', ' ')} = {_label(value)}" for name, value in values.items())
+        return figure_html(image_html(draw(**values), f"{alt} ({words})"), number, caption)
+
+    def redraw(_: object) -> None:
+        try:
+            picture.value = page()
+        except Exception:  # no cell is running that could show it
+            picture.value = f"<pre>{html.escape(traceback.format_exc())}</pre>"
+
+    picture = ipywidgets.HTML(page())
+    for slider in sliders.values():
+        slider.observe(redraw, names="value")
+    display(ipywidgets.VBox([*sliders.values(), picture]))
 
 
 def static(draw: Callable[..., Figure], number: str, caption: str, alt: str, **knobs: Sequence):
