@@ -118,6 +118,9 @@ def operator(kind: str, edge_index: Tensor, num_nodes: int, layout: str = "dense
 
     The other arguments are those of :func:`adjacency`.
 
+    Raises:
+        TypeError, ValueError: an unknown kind; as :func:`adjacency`.
+
     Example:
         >>> S = operator(GCN.operator, ring(6), 6)
     """
@@ -209,7 +212,11 @@ def _matrix(edge_index: Tensor, values: Tensor, num_nodes: int, layout: str) -> 
 
 
 def sparse_matrix(crow: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """A CSR matrix from row pointers, columns and values."""
+    """A CSR matrix from row pointers, columns and values.
+
+    Raises:
+        RuntimeError: row pointers and columns that describe no matrix of that shape.
+    """
     with warnings.catch_warnings():  # local to this call: the one-time notice that CSR tensors are in beta
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(crow, col, values, shape, check_invariants=True)
@@ -260,6 +267,9 @@ def symmetric_eigen(S: Tensor, vectors: bool = True) -> list[tuple[Tensor, Tenso
 
     Returns:
         for each component a triple ``(nodes, eigenvalues, eigenvectors)``; eigenvectors are ``None`` unless asked for.
+
+    Raises:
+        TypeError, ValueError: as :func:`spectrum`.
     """
     check_floating("S", S)
     if S.dim() != 2 or S.shape[0] != S.shape[1]:
@@ -309,7 +319,11 @@ def khop_shells(edge_index: Tensor, num_nodes: int, max_hops: int) -> list[Tenso
 
 
 def shortest_path_lengths(edge_index: Tensor, num_nodes: int, source: int | Sequence[int] | None = None) -> Tensor:
-    """Hop distances ``(n, n)``, ``(n,)`` from one ``source``, ``(k, n)`` from a list of ``k``; ``inf`` without a path."""
+    """Hop distances ``(n, n)``, ``(n,)`` from one ``source``, ``(k, n)`` from a list of ``k``; ``inf`` without a path.
+
+    Raises:
+        TypeError, ValueError: as :func:`adjacency`; a source that is no node.
+    """
     edge_index, num_nodes = check_edge_index(edge_index, num_nodes)
     for node in () if source is None else source if isinstance(source, Sequence) else (source,):
         if not 0 <= check_int("source", node, 0) < num_nodes:
@@ -332,7 +346,11 @@ def _components(edge_index: Tensor, num_nodes: int) -> list[Tensor]:
 
 
 def connected_components(edge_index: Tensor, num_nodes: int) -> list[Tensor]:
-    """Node sets of the connected components, largest first."""
+    """Node sets of the connected components, largest first.
+
+    Raises:
+        TypeError, ValueError: as :func:`adjacency`.
+    """
     edge_index, num_nodes = check_edge_index(edge_index, num_nodes)
     return sorted(_components(edge_index, num_nodes), key=len, reverse=True)
 
@@ -342,6 +360,9 @@ def largest_component(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, Tenso
 
     Returns:
         ``(edge_index, nodes)``: its edges, renumbered from 0, and the original number of each of its nodes.
+
+    Raises:
+        TypeError, ValueError: as :func:`adjacency`.
     """
     nodes = torch.sort(connected_components(edge_index, num_nodes)[0]).values
     position = torch.full((num_nodes,), -1, dtype=torch.long, device=edge_index.device)
@@ -353,7 +374,11 @@ def largest_component(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, Tenso
 # ---------------------------------------------------------------- generators
 
 def undirected(pairs: Tensor) -> Tensor:
-    """Both directions of the given ``(2, m)`` pairs, sorted, without self-loops and repetitions."""
+    """Both directions of the given ``(2, m)`` pairs, sorted, without self-loops and repetitions.
+
+    Raises:
+        TypeError: ``pairs`` is no tensor. ValueError: it has another shape.
+    """
     if not isinstance(pairs, Tensor):
         raise TypeError(f"pairs must be a torch.Tensor; it was {type(pairs).__name__}")
     if pairs.dim() != 2 or pairs.shape[0] != 2:
@@ -369,30 +394,50 @@ def _from_networkx(graph: nx.Graph) -> Tensor:
 
 
 def path(n: int) -> Tensor:
-    """Path ``0 - 1 - ... - n-1``: ``n - 1`` edges, so its ends are ``n - 1`` hops apart."""
+    """Path ``0 - 1 - ... - n-1``: ``n - 1`` edges, so its ends are ``n - 1`` hops apart.
+
+    Raises:
+        TypeError, ValueError: ``n`` is no integer, or below 1.
+    """
     nodes = torch.arange(check_int("n", n, 1))
     return undirected(torch.stack([nodes[:-1], nodes[1:]]))
 
 
 def ring(n: int) -> Tensor:
-    """Cycle of ``n >= 3`` nodes; opposite nodes are ``n // 2`` hops apart."""
+    """Cycle of ``n >= 3`` nodes; opposite nodes are ``n // 2`` hops apart.
+
+    Raises:
+        TypeError, ValueError: ``n`` is no integer, or below 3.
+    """
     nodes = torch.arange(check_int("n", n, 3))
     return undirected(torch.stack([nodes, nodes.roll(-1)]))
 
 
 def complete(n: int) -> Tensor:
-    """Complete graph: every pair of the ``n`` nodes is joined."""
+    """Complete graph: every pair of the ``n`` nodes is joined.
+
+    Raises:
+        TypeError, ValueError: ``n`` is no integer, or below 1.
+    """
     return undirected(torch.combinations(torch.arange(check_int("n", n, 1))).t().reshape(2, -1))
 
 
 def star(n: int) -> Tensor:
-    """Star of ``n`` nodes: node 0 is joined to each of the ``n - 1`` others."""
+    """Star of ``n`` nodes: node 0 is joined to each of the ``n - 1`` others.
+
+    Raises:
+        TypeError, ValueError: ``n`` is no integer, or below 1.
+    """
     leaves = torch.arange(1, check_int("n", n, 1))
     return undirected(torch.stack([torch.zeros_like(leaves), leaves]))
 
 
 def grid(rows: int, cols: int) -> Tensor:
-    """Two-dimensional grid with 4 neighbours; node ``r * cols + c`` stands in row ``r``, column ``c``."""
+    """Two-dimensional grid with 4 neighbours; node ``r * cols + c`` stands in row ``r``, column ``c``.
+
+    Raises:
+        TypeError, ValueError: ``rows`` or ``cols`` is no integer, or below 1.
+    """
     cells = torch.arange(check_int("rows", rows, 1) * check_int("cols", cols, 1)).reshape(rows, cols)
     across = torch.stack([cells[:, :-1].flatten(), cells[:, 1:].flatten()])
     down = torch.stack([cells[:-1].flatten(), cells[1:].flatten()])
@@ -400,23 +445,39 @@ def grid(rows: int, cols: int) -> Tensor:
 
 
 def binary_tree(depth: int) -> Tensor:
-    """Complete binary tree of the given depth: ``2**(depth+1) - 1`` nodes, the root is node 0."""
+    """Complete binary tree of the given depth: ``2**(depth+1) - 1`` nodes, the root is node 0.
+
+    Raises:
+        TypeError, ValueError: ``depth`` is no integer, or negative.
+    """
     children = torch.arange(1, 2 ** (check_int("depth", depth, 0) + 1) - 1)
     return undirected(torch.stack([(children - 1) // 2, children]))
 
 
 def barbell(clique: int, bridge: int = 0) -> Tensor:
-    """Two complete graphs of ``clique`` nodes joined by a path with ``bridge`` inner nodes (a bottleneck)."""
+    """Two complete graphs of ``clique`` nodes joined by a path with ``bridge`` inner nodes (a bottleneck).
+
+    Raises:
+        TypeError, ValueError: ``clique`` is no integer or below 2, or ``bridge`` none or negative.
+    """
     return _from_networkx(nx.barbell_graph(check_int("clique", clique, 2), check_int("bridge", bridge, 0)))
 
 
 def caveman(caves: int, size: int) -> Tensor:
-    """Connected caveman graph: ``caves`` cliques of ``size`` nodes on a ring (clear communities)."""
+    """Connected caveman graph: ``caves`` cliques of ``size`` nodes on a ring (clear communities).
+
+    Raises:
+        TypeError, ValueError: ``caves`` or ``size`` is no integer, or below 2.
+    """
     return _from_networkx(nx.connected_caveman_graph(check_int("caves", caves, 2), check_int("size", size, 2)))
 
 
 def erdos_renyi(n: int, p: float, seed: int) -> Tensor:
-    """Random graph: each of the ``n (n-1) / 2`` edges is there with probability ``p``. May be disconnected."""
+    """Random graph: each of the ``n (n-1) / 2`` edges is there with probability ``p``. May be disconnected.
+
+    Raises:
+        TypeError, ValueError: ``n`` is no positive integer, ``p`` no probability, ``seed`` no non-negative integer.
+    """
     if not isinstance(p, numbers.Real):
         raise TypeError(f"p must be a number; it was {p!r} of type {type(p).__name__}")
     if not 0 <= p <= 1:

@@ -139,6 +139,9 @@ def check_differentiable(layer: Layer, h: Tensor, out: Tensor, graph: tuple) -> 
 
     Under ``no_grad`` or behind ``detach`` every derivative would come out as 0. A layer that does not move is a constant,
     and 0 is right. ``h`` must require grad.
+
+    Raises:
+        ValueError: such a layer.
     """
     if _reaches(out, h):
         return
@@ -488,6 +491,9 @@ class JacobianProduct:
     The forward pass runs once. ``J v`` comes from differentiating the reverse pass, so that it works for every operation
     that torch can differentiate twice, sparse products, scatters and attention included. A layer that is constant around
     ``h`` has the Jacobian 0.
+
+    Raises:
+        TypeError, ValueError: as :func:`layer_jacobian`.
     """
 
     @torch.inference_mode(False)
@@ -598,6 +604,9 @@ def probe_generator(seed: int, device: torch.device) -> torch.Generator:
 
     Features often come from ``manual_seed(0)``, too. Probes from the same stream would be the features themselves, and
     a quadrature along the features says nothing about the other directions.
+
+    Raises:
+        TypeError, ValueError: ``seed`` is no non-negative integer.
     """
     return torch.Generator(device=device).manual_seed((check_int("seed", seed, 0) + 1) * 0x9E3779B97F4A7C15 % 2 ** 63)
 
@@ -727,6 +736,9 @@ def gradient_norms(layers: Iterable[Layer], h: Tensor, *graph: Tensor, seed: int
 
     Shapes:
         returns ``(K + 1,)``: entry ``k`` is the norm of the gradient with respect to ``H^{(k)}``; the last is 1.
+
+    Raises:
+        TypeError, ValueError: as :func:`product_jacobian`; which layer it was stands in a note of the error.
     """
     layers, states = _stack_of(layers), [_check_input(h).clone().requires_grad_(True)]
     warn_of_training(compose(layers))

@@ -117,6 +117,9 @@ def draw_graph(edge_index: torch.Tensor, num_nodes: int, values: object = None, 
         directed: draw each edge as an arrow from ``edge_index[0]`` to ``edge_index[1]``, self-loops included.
         node_size: area of a node in square points. centre: the middle of a two-sided colour map.
         edge_values: ``(E,)`` non-negative numbers, in the order of ``edge_index``: the larger, the thicker an edge.
+
+    Raises:
+        TypeError, ValueError: ``edge_index`` and ``num_nodes`` describe no graph (no undirected one, unless ``directed``).
     """
     edge_index, num_nodes = check_edge_index(edge_index, num_nodes, undirected=not directed)
     figure, axis = (axis.figure, axis) if axis is not None else subplots(width=4, height=3)

@@ -60,7 +60,11 @@ def dirichlet_energy(h: Tensor, edge_index: Tensor, edge_weight: Tensor | None =
 
 
 def feature_norm(h: Tensor) -> Tensor:
-    """Frobenius norm ``‖H‖`` of each feature matrix, shape ``(...)``, float64."""
+    """Frobenius norm ``‖H‖`` of each feature matrix, shape ``(...)``, float64.
+
+    Raises:
+        TypeError, ValueError: ``h`` is no floating-point matrix.
+    """
     return torch.linalg.vector_norm(check_features(h), dim=(-2, -1), dtype=torch.float64)
 
 
@@ -290,6 +294,9 @@ def principal_plane(h: Tensor, dim: int = 2) -> Tensor:
     """The ``dim`` principal directions of ``h`` about the origin, ``(d, dim)``, orthonormal.
 
     About the origin and not the mean, because 0 is the fixed point to look at. Signs: the largest entry is positive.
+
+    Raises:
+        TypeError, ValueError: ``h`` is no floating-point matrix; more directions than its rank can be.
     """
     dim = check_int("dim", dim, 1)
     if dim > min(h.shape[-2:]):
@@ -370,7 +377,11 @@ def _edges(graph: tuple, edge_weight: Tensor | None) -> Tensor:
 # ---------------------------------------------------------------- norms and bounds
 
 def operator_norm(S: Tensor) -> float:
-    """Spectral norm ``‖S‖₂`` of an operator or weight, dense or sparse; 1 for ``Â``."""
+    """Spectral norm ``‖S‖₂`` of an operator or weight, dense or sparse; 1 for ``Â``.
+
+    Raises:
+        TypeError, ValueError: ``S`` is no finite floating-point matrix.
+    """
     if check_floating("S", S).dim() != 2:
         raise ValueError(f"S must be a matrix; its shape was {tuple(S.shape)}")
     S = S.detach()
@@ -476,6 +487,9 @@ def energy_bound(norms: Sequence[float], x_norm: float, num_edges: int) -> np.nd
 
     Shapes:
         returns ``(K + 1,)``.
+
+    Raises:
+        TypeError, ValueError: as :func:`contraction_bound`; ``num_edges`` no non-negative integer.
     """
     return 4 * check_int("num_edges", num_edges, 0) * contraction_bound(norms, x_norm) ** 2
 
@@ -511,6 +525,9 @@ def energy_constants(edge_index: Tensor, num_nodes: int) -> dict[str, float]:
 
     Args:
         edge_index, num_nodes: an undirected graph; self-loops do not count.
+
+    Raises:
+        TypeError, ValueError: as :func:`gnnssm_lite.graphs.adjacency`.
     """
     edge_index, num_nodes = check_edge_index(edge_index, num_nodes)
     pairs = _pairs(edge_index)

@@ -174,7 +174,11 @@ def distribution_distance(values: object, cdf_points: np.ndarray, cdf: np.ndarra
 
 
 def edge_of_chaos_distance(eigenvalues: object) -> float:
-    """``mean ||eig| - 1|``: 0 when every eigenvalue lies on the unit circle (chapter 4)."""
+    """``mean ||eig| - 1|``: 0 when every eigenvalue lies on the unit circle (chapter 4).
+
+    Raises:
+        ValueError: no eigenvalues, or some that are not finite.
+    """
     values = torch.as_tensor(eigenvalues).detach()
     if values.numel() == 0:
         raise ValueError("eigenvalues must hold at least one value; it was empty")

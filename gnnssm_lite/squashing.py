@@ -311,6 +311,9 @@ def model_term(w: float, width: int, depth: int, lipschitz: float = 1.0) -> floa
 
     Args:
         w: largest absolute weight. width: ``d``. depth: ``K``, at least 0. lipschitz: ``c_σ``.
+
+    Raises:
+        TypeError, ValueError: ``w`` or ``lipschitz`` negative or no number; ``width`` below 1, ``depth`` negative.
     """
     base = _nonnegative("lipschitz", lipschitz) * _nonnegative("w", w) * check_int("width", width, 1)
     return float(torch.tensor(base, dtype=torch.float64) ** check_int("depth", depth, 0))

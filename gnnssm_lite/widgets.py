@@ -81,7 +81,11 @@ def _live(draw: Callable[..., Figure], number: str, caption: str, alt: str, **kn
 
 
 def static(draw: Callable[..., Figure], number: str, caption: str, alt: str, **knobs: Sequence):
-    """The kernel-free form of :func:`explore`: a figure with one range input a knob over pre-drawn pictures."""
+    """The kernel-free form of :func:`explore`: a figure with one range input a knob over pre-drawn pictures.
+
+    Raises:
+        ValueError: as :func:`explore`.
+    """
     from IPython.display import HTML
 
     _check_knobs(knobs)

@@ -676,7 +676,11 @@ def histories(name: str, grid: Iterable[dict] | None = None, folder: str | os.Pa
 
 
 def missing(name: str, grid: Iterable[dict], folder: str | os.PathLike | None = None) -> list[dict]:
-    """The configurations of ``grid`` that have no record yet."""
+    """The configurations of ``grid`` that have no record yet.
+
+    Raises:
+        TypeError, ValueError: as :func:`sweep`.
+    """
     return [config for config in _check_grid(grid) if _read(run_path(name, config, folder)) is None]
 
 

@@ -206,6 +206,9 @@ def sensitivity_distance(seeds: Sequence[int] = (0, 1, 2, 3), models: Sequence[s
         a row for each graph, model, seed and distance: ``sensitivity`` (mean over the pairs), its ``std``, the ``count``
         of pairs, ``topology_term`` (mean), ``model_term`` and their product ``bound`` (Proposition 9.A; for the GCN
         ``topology_term`` is ``(Â^K)_vu``).
+
+    Raises:
+        ValueError: an unknown model.
     """
     unknown = [name for name in models if name not in STACKS]
     if unknown:

@@ -25,7 +25,11 @@ def identity(h: Tensor) -> Tensor:
 
 
 def resolve_activation(activation: str | Activation | None) -> Activation:
-    """``None`` (identity) or a name (``"relu"``, ``"tanh"``, ...) or any elementwise function, as a function."""
+    """``None`` (identity) or a name (``"relu"``, ``"tanh"``, ...) or any elementwise function, as a function.
+
+    Raises:
+        TypeError, ValueError: neither a function nor a known name.
+    """
     if activation is None or activation == "identity":
         return identity
     if isinstance(activation, str):
@@ -151,6 +155,9 @@ class GAT(GraphLayer):
     Shapes:
         ``h``: ``(..., n, d)``; ``S``: ``(..., n, n)``, only its pattern counts; returns ``(..., n, d')``.
 
+    Raises:
+        TypeError, ValueError: as :class:`GraphLayer`; heads that do not divide ``out_dim``.
+
     Source: Veličković et al. (2018); torch-geometric's ``GATConv``.
     """
 
@@ -215,6 +222,9 @@ class GraphSAGE(GraphLayer):
         ``h``: ``(..., n, d)``; ``S = D^{-1} A``: ``(..., n, n)`` (:func:`gnnssm_lite.graphs.mean_adjacency`);
         returns ``(..., n, d')``.
 
+    Raises:
+        TypeError, ValueError: as :class:`GraphLayer`.
+
     Source: Hamilton et al. (2017); torch-geometric's ``SAGEConv``.
     """
 
@@ -247,6 +257,9 @@ class GIN(GraphLayer):
 
     Shapes:
         ``h``: ``(..., n, d)``; ``S = A``: ``(..., n, n)``; returns ``(..., n, d')``.
+
+    Raises:
+        TypeError, ValueError: as :class:`GraphLayer`; another name than ``"linear"`` for ``mlp``.
 
     Source: Xu et al. (2018); torch-geometric's ``GINConv``.
     """
@@ -289,6 +302,9 @@ class GatedGCN(GraphLayer):
     Shapes:
         ``h``: ``(..., n, d)``; ``S``: ``(..., n, n)``, only its pattern counts; returns ``(..., n, d')``.
         A dense ``S`` takes ``n² d'`` numbers of memory, a sparse one ``E d'``.
+
+    Raises:
+        TypeError, ValueError: as :class:`GraphLayer`.
 
     Source: Bresson & Laurent (2017); torch-geometric's ``ResGatedGraphConv``.
     """

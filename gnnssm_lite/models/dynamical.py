@@ -53,6 +53,10 @@ class EulerLayer(GraphLayer):
         dim: feature width ``d``, kept by the step.
         epsilon: step size ε, finite and at least 0.
         activation: σ, for the fields that have one.
+
+    Raises:
+        TypeError, ValueError: as :class:`~gnnssm_lite.models.convolutions.GraphLayer`;
+            ``epsilon`` is no finite number, or negative.
     """
 
     def __init__(self, dim: int, epsilon: float, activation: str | Activation | None = None) -> None:
@@ -84,6 +88,10 @@ class DGC(EulerLayer):
 
     Shapes:
         ``h``: ``(..., n, d)``; ``S``: ``(..., n, n)``, usually ``Â``; returns ``(..., n, d)``.
+
+    Raises:
+        TypeError, ValueError: as :class:`EulerLayer`; ``terminal_time`` negative or not finite, ``steps`` no integer
+            or below 1.
 
     Left out: the linear classifier after the last step (the model's only weights). The public code of the graph-property
     benchmark has another layer under this name: steps ``H - ε S H`` with self-loops of weight 2, and tanh after the last.
@@ -125,6 +133,9 @@ class GRAND(EulerLayer):
         ``h``, ``h0``: ``(..., n, d)`` (``h0`` None: ``h`` itself, which makes the step nonlinear, GRAND-nl; or what
         :meth:`prepare` made of it);
         ``S``: ``(..., n, n)``, only its pattern counts; returns ``(..., n, d)``.
+
+    Raises:
+        TypeError, ValueError: as :class:`EulerLayer`; heads that do not divide ``dim``; ``h0`` unlike ``h``.
 
     Left out: adaptive and implicit solvers, the trained time scale and source term, biases of query and key, rewiring.
     The public code of the graph-property benchmark has a Runge-Kutta solver, the attention of ``GATConv`` at each step,
@@ -201,6 +212,10 @@ class ADGN(EulerLayer):
     Shapes:
         ``h``: ``(..., n, d)``; ``S``: what the coupling asks for, ``Â`` by default; returns ``(..., n, d)``.
 
+    Raises:
+        TypeError, ValueError: as :class:`EulerLayer`; ``gamma`` no finite number; an unknown operator; a coupling that
+            takes no operator.
+
     Left out: nothing of the layer; torch-geometric's ``AntiSymmetricConv`` gives the same numbers.
 
     Source: Gravina et al. (2023), "Anti-symmetric DGN: a stable architecture for deep graph networks".
@@ -266,6 +281,9 @@ class SWAN(EulerLayer):
         ``h``: ``(..., n, d)``; ``S = A``: ``(..., n, n)``, symmetric; returns ``(..., n, d)``. Isolated nodes see only
         their own features.
 
+    Raises:
+        TypeError, ValueError: as :class:`EulerLayer`; ``gamma`` or ``beta`` no finite number.
+
     Left out: learned edge weights (SWAN-learn) and the bounded variants. The public code keeps only triangles,
     ``triu(V) - triu(V)ᵀ`` and ``triu(Z) + triu(Z)ᵀ``: the same sets of matrices, parametrised by fewer numbers. Its
     ``T`` is another: the version that we read indexes edge weights by nodes there. This layer follows the paper.
@@ -320,6 +338,10 @@ class GCNII(GraphLayer):
         ``h``, ``h0``: ``(..., n, d)`` (``h0`` None: ``h`` itself); ``S``: ``(..., n, n)``, usually ``Â``; returns
         ``(..., n, d)``.
 
+    Raises:
+        TypeError, ValueError: as :class:`~gnnssm_lite.models.convolutions.GraphLayer`;
+            ``alpha`` outside ``[0, 1]``, ``theta`` negative, ``layer`` below 1; ``h0`` unlike ``h``.
+
     Left out: dropout and the network's first and last linear layer. torch-geometric's ``GCN2Conv`` gives the same
     numbers before σ.
 
@@ -357,6 +379,10 @@ class SecondOrderLayer(GraphLayer):
     """Base of layers whose state is a pair of ``(..., n, d)`` matrices side by side: width ``2 d``.
 
     ``in_dim`` and ``out_dim`` are the width of the state; ``dim`` is that of the features.
+
+    Raises:
+        TypeError, ValueError: as :class:`~gnnssm_lite.models.convolutions.GraphLayer`;
+            ``epsilon`` is no finite number, or negative.
     """
 
     def __init__(self, dim: int, epsilon: float, activation: str | Activation | None) -> None:
@@ -395,6 +421,10 @@ class GraphCON(SecondOrderLayer):
     Shapes:
         ``h = [X | Y]``: ``(..., n, 2 d)``; ``S``: what the coupling asks for; returns ``(..., n, 2 d)``. ``readout`` is
         ``X``.
+
+    Raises:
+        TypeError, ValueError: as :class:`SecondOrderLayer`; ``alpha`` or ``gamma`` no finite number; a coupling that
+            takes no operator.
 
     Left out: dropout, biases, and the residual linear maps that the public code adds to ``F`` (and a ReLU after its
     encoder) on some tasks.
@@ -447,6 +477,10 @@ class PHDGN(SecondOrderLayer):
     Shapes:
         ``h = [q | p]``: ``(..., n, 2 d)``; ``S``: ``(..., n, n)``, symmetric (the step uses ``Sᵀ = S``); returns
         ``(..., n, 2 d)``. ``readout`` is ``q``.
+
+    Raises:
+        TypeError, ValueError: as :class:`SecondOrderLayer`; ``damping`` negative, ``forcing`` no finite number; an unknown
+            operator.
 
     Left out: time as an input of the forcing, the other damping and forcing networks, and the half-steps that a
     Hamiltonian which mixes ``q`` and ``p`` would need. The public code stores the state as ``[p | q]``, may read out

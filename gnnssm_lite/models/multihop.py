@@ -63,6 +63,10 @@ def batch_shell_operators(distance: Tensor, max_hops: int, dtype: torch.dtype = 
 
     Shapes:
         returns ``max_hops`` tensors ``(..., n, n)``.
+
+    Raises:
+        TypeError, ValueError: ``max_hops`` is no positive integer; ``dtype`` no floating-point dtype; an unknown kind;
+            distances that are not symmetric.
     """
     hops = range(1, check_int("max_hops", max_hops, 1) + 1)
     return [batch_operator(kind, (distance == k).to(dtype)) for k in hops]
@@ -243,6 +247,9 @@ class DRewGCN(nn.Module):
         ``h``: ``(..., n, d)``; ``shells``: :func:`shell_operators`; returns ``(..., n, d)``.
 
     ``layers`` are :class:`DelayGCN` of one common memory, to be stacked one by one for trajectories and Jacobians.
+
+    Raises:
+        TypeError, ValueError: as :class:`DelayGCN`; ``num_layers`` or ``max_hops`` no positive integer.
 
     Left out: see :class:`DelayGCN`; encoder and head.
 

@@ -38,6 +38,10 @@ class Network(nn.Module):
         ``x``: ``(..., n, p)``, or sparse CSR ``(n, p)``; ``graph``: what the layers take beside features
         (:meth:`graph_arguments`); returns ``(..., n, c)``, or ``(..., c)`` at level ``"graph"``. Several graphs of one
         size go in as ``(b, n, p)``; a disjoint union of graphs, such as torch-geometric's ``Batch``, counts as one graph.
+
+    Raises:
+        ValueError: an unknown level; layers that ask for different operators (:meth:`graph_arguments`).
+        TypeError: sparse ``x`` where the encoder is not linear (:meth:`encode`).
     """
 
     def __init__(self, encoder: nn.Module, layers: list[nn.Module], readout: nn.Module, dropout: float = 0.0,
@@ -150,7 +154,11 @@ def pool(h: Tensor) -> Tensor:
 
 
 class Residual(nn.Module):
-    r"""A layer with a plain residual connection, ``H' = H + F(H, A)``: GNN-SSM at ``Λ = B = I``."""
+    r"""A layer with a plain residual connection, ``H' = H + F(H, A)``: GNN-SSM at ``Λ = B = I``.
+
+    Raises:
+        ValueError: when called, a layer that does not keep the shape of ``h``.
+    """
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()

@@ -201,6 +201,9 @@ def haar_orthogonal(dim: int, generator: torch.Generator | None = None) -> Tenso
     """A ``(dim, dim)`` orthogonal matrix drawn from the Haar measure, float64.
 
     The signs of ``R``'s diagonal are moved into ``Q``; without that step QR does not give the Haar measure.
+
+    Raises:
+        TypeError, ValueError: ``dim`` is no positive integer.
     """
     dim = check_int("dim", dim, 1)
     Q, R = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))

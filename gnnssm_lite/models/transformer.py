@@ -26,6 +26,9 @@ class NodeNorm(nn.Module):
 
     Shapes:
         ``(..., n, d) -> (..., n, d)``.
+
+    Raises:
+        ValueError: an unknown kind.
     """
 
     def __init__(self, dim: int, kind: str) -> None:
