@@ -3,7 +3,7 @@
 Options of ``run`` reach an experiment as parameters of its function: ``--device`` as ``device``, ``--seeds`` as ``seeds``,
 ``--jobs`` as ``jobs``, ``--scheduler`` as ``executor``. ``--quick`` takes the options that the experiment's module lists in
 its dict ``QUICK``. An experiment that takes ``jobs`` is a sweep: each of its runs is kept when it ends (below GNNSSM_CACHE),
-so after any stop the same command continues.
+so after any stop the same command continues; with ``--continue`` also where another machine stopped that wrote the record.
 """
 from __future__ import annotations
 
@@ -58,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--jobs", type=int, help="number of local processes for the runs of a sweep (default 1)")
     run.add_argument("--scheduler", metavar="ADDRESS", help="dask scheduler for the runs of a sweep, such as tcp://host:8786")
     run.add_argument("--quick", action="store_true", help="a reduced form that ends soon; recorded only with --out")
+    run.add_argument("--continue", action="store_true", dest="go_on",
+                     help="count the recorded runs of a sweep as done, also those of another machine; run the others")
     run.add_argument("--finished", action="store_true", help="record the runs of a sweep that have ended; run nothing")
     run.add_argument("--out", help="folder to write to (default: book/results of the checkout)")
     return parser
@@ -105,9 +107,13 @@ def _run(options: argparse.Namespace) -> int:
 
 def _run_one(name: str, chosen: dict, device: object, options: argparse.Namespace) -> None:
     start = time.perf_counter()
-    if options.finished and not runner.finished_of_total(lambda: experiments.run(name, **chosen))[0]:
-        raise ValueError(f"--finished needs runs of {name} that have ended; there are none in this cache")
-    with runner.collect_runs() as runs, runner.finished_only() if options.finished else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        if options.go_on:
+            stack.enter_context(runner.continued(*_record_of(name, options.out)))
+        if options.finished:
+            _check_any_finished(name, chosen)
+            stack.enter_context(runner.finished_only())
+        runs = stack.enter_context(runner.collect_runs())
         frame = experiments.run(name, **chosen)
     synchronize(device)
     seconds = time.perf_counter() - start
@@ -122,6 +128,15 @@ def _run_one(name: str, chosen: dict, device: object, options: argparse.Namespac
     print(f"{name}: {len(frame)} rows in {seconds:.0f} s -> {path}")
 
 
+def _record_of(name: str, folder: str | None) -> tuple[pd.DataFrame, dict]:
+    return records.results(name, folder), records.provenance(name, folder)
+
+
+def _check_any_finished(name: str, chosen: dict) -> None:
+    if not runner.finished_of_total(lambda: experiments.run(name, **chosen))[0]:
+        raise ValueError(f"--finished needs runs of {name} that have ended; there are none in this cache")
+
+
 def _keep_larger(name: str, rows: int) -> None:
     """A cache that holds fewer finished runs than the record, that of another machine say, must not replace it."""
     try:
@@ -130,7 +145,7 @@ def _keep_larger(name: str, rows: int) -> None:
         return
     if rows < recorded:
         raise ValueError(f"the recorded {name} has {recorded} rows, the finished runs in this cache give {rows}; they are "
-                         "recorded only with --out")
+                         "recorded only with --out, or with --continue together with the recorded ones")
 
 
 def _chosen(name: str, options: argparse.Namespace, device: str) -> dict:
@@ -139,8 +154,9 @@ def _chosen(name: str, options: argparse.Namespace, device: str) -> dict:
     asked = {"device": options.device and device, "seeds": options.seeds, "jobs": options.jobs,
              "executor": options.scheduler}
     asked = {key: value for key, value in asked.items() if value is not None}
-    if options.finished and "jobs" not in takes:
-        raise ValueError(f"--finished is for experiments that are sweeps; {name} is not one")
+    for flag, given in {"--finished": options.finished, "--continue": options.go_on}.items():
+        if given and "jobs" not in takes:
+            raise ValueError(f"{flag} is for experiments that are sweeps; {name} is not one")
     for key in asked:
         if key not in takes:
             known = ", ".join(flag for parameter, flag in FLAGS.items() if parameter in takes)

@@ -2,6 +2,7 @@
 import contextlib
 import errno
 import json
+import math
 import os
 import signal
 import subprocess
@@ -760,6 +761,88 @@ def test_outside_the_block_a_sweep_runs_what_is_missing(tmp_path):
 
 def add(a, b):
     return {"sum": a + b}
+
+
+# ------------------------------------------- going on from a record
+
+def early(seed, width, epochs):
+    """A result in the column of a parameter: how many epochs there were of those allowed."""
+    return {"epochs": min(epochs, 3 + seed), "error": math.nan if seed == 1 else math.exp(-seed) / 3, "label": f"w{width}"}
+
+
+EARLY = grid(width=(1.0, 2.0), seed=range(3), epochs=(4,))
+
+
+def early_record(folder, config):
+    with runner.collect_runs() as runs:
+        frame = sweep("early", early, config, folder / "cache")
+    records.record("early", frame, {"epochs": 4}, torch.device("cpu"), 1.0, folder, runs)
+    return records.results("early", folder), records.provenance("early", folder)
+
+
+def test_a_sweep_goes_on_from_a_record_of_another_machine(tmp_path):
+    """What the record holds is not run again, what it lacks is, and the frame is that of a sweep done in one go."""
+    whole = sweep("early", early, EARLY, tmp_path / "whole")
+    frame, origin = early_record(tmp_path, EARLY[1:4])
+    calls = []
+
+    def counted(seed, width, epochs):
+        calls.append((seed, width))
+        return early(seed, width, epochs)
+
+    with runner.continued(frame, origin), runner.collect_runs() as runs:
+        continued = sweep("early", counted, EARLY, tmp_path / "new")
+    assert calls == [(0, 1.0), (1, 2.0), (2, 2.0)]
+    pd.testing.assert_frame_equal(continued.drop(columns="seconds"), whole.drop(columns="seconds"), rtol=1e-11)
+    assert list(continued.seconds[1:4]) == list(frame.seconds)
+    path = records.record("again", continued, {}, torch.device("cpu"), 1.0, tmp_path, runs)
+    summary = records.provenance("again", tmp_path)["runs"]
+    assert path.is_file() and summary["number"] == 6 and summary["commits"] == origin["runs"]["commits"]
+    assert sweep("early", counted, EARLY, tmp_path / "new").equals(continued) and len(calls) == 3
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda frame, origin: origin["versions"].update(torch="1.0"), ["record of early", "'torch': '1.0'", torch.__version__]),
+    (lambda frame, origin: frame.pop("seconds"), ["row for each run", "lacks ['seconds']"]),
+    (lambda frame, origin: frame.pop("seed"), ["row for each run", "lacks ['seed']"]),
+    (lambda frame, origin: frame.__setitem__("seed", 0), ["row for each run"]),
+    (lambda frame, origin: origin.pop("runs"), ["row for each run"]),
+])
+def test_a_record_whose_runs_do_not_count_is_refused(tmp_path, change, words):
+    frame, origin = early_record(tmp_path, EARLY[:3])
+    change(frame, origin)
+    with runner.continued(frame, origin), pytest.raises(ValueError) as caught:
+        sweep("early", lambda **config: pytest.fail("a run was started"), EARLY, tmp_path / "new")
+    assert all(word in str(caught.value) for word in words) and not (tmp_path / "new").exists()
+
+
+def test_runs_of_another_configuration_are_not_taken_over(tmp_path):
+    """The column epochs says how many there were; how many were allowed stands in the provenance."""
+    frame, origin = early_record(tmp_path, EARLY)
+    with runner.continued(frame, origin), runner.finished_only():
+        assert len(sweep("early", early, grid(width=(1.0,), seed=(0,), epochs=(3, 5)), tmp_path / "new")) == 0
+        assert len(sweep("early", early, grid(width=(1.0, 3.0), seed=(0,), epochs=(4,)), tmp_path / "new")) == 1
+
+
+def test_the_recorded_runs_of_the_main_experiment_can_be_continued(tmp_path, monkeypatch, capsys):
+    """Versions may differ from those of the record; then the command says so. Else it gives the record back."""
+    name = "graph_properties"
+    monkeypatch.setenv("GNNSSM_CACHE", str(tmp_path / "cache"))
+    frame, origin = experiments.results(name), experiments.provenance(name) | {"versions": records.versions()}
+    frame.to_csv(tmp_path / f"{name}.csv", index=False)
+    (tmp_path / f"{name}.json").write_text(json.dumps(origin))
+    assert main(["run", name, "--continue", "--finished", "--out", str(tmp_path)]) == 0
+    again, order = records.results(name, tmp_path), ["model", "target", "seed"]
+    pd.testing.assert_frame_equal(again.sort_values(order, ignore_index=True),
+                                  frame.sort_values(order, ignore_index=True), check_like=True, rtol=1e-11)
+    now = records.provenance(name, tmp_path)["runs"]
+    assert {key: now[key] for key in ("number", "commits", "dates")} == {
+        key: origin["runs"][key] for key in ("number", "commits", "dates")}
+    (tmp_path / f"{name}.json").write_text(json.dumps(origin | {"versions": records.versions() | {"torch": "1.0"}}))
+    assert main(["run", name, "--continue", "--out", str(tmp_path)]) == 2
+    assert "it was made with {'torch': '1.0'}" in capsys.readouterr().err
+    assert main(["run", "lemma_3_1", "--continue"]) == 2
+    assert "--continue is for experiments that are sweeps" in capsys.readouterr().err
 
 
 def test_the_option_with_the_lowest_mean_score_is_chosen_in_each_group():

@@ -110,9 +110,11 @@ def check_writable(folder: str | os.PathLike | None = None) -> None:
 
 
 def _summary(runs: list[dict]) -> dict:
+    def seen(key: str) -> list[str]:  # of a run that was taken over from a record it is a list
+        return sorted({value for run in runs for value in ([run[key]] if isinstance(run[key], str) else run[key])})
+
     notes = {note for run in runs if run["deterministic"] is not True for note in run["deterministic"]}
-    return {"number": len(runs), "commits": sorted({run["commit"] for run in runs}),
-            "devices": sorted({run["device"] for run in runs}), "dates": sorted({run["date"] for run in runs}),
+    return {"number": len(runs), "commits": seen("commit"), "devices": seen("device"), "dates": seen("date"),
             "wall_time_s": round(sum(run["seconds"] for run in runs), 2), "deterministic": sorted(notes) or True}
 
 

@@ -57,6 +57,8 @@ _ONE_RUN = threading.Lock()
 _counting: contextvars.ContextVar[bool] = contextvars.ContextVar("_counting", default=False)
 _finished_only: contextvars.ContextVar[bool] = contextvars.ContextVar("_finished_only", default=False)
 _collected: contextvars.ContextVar[list[dict] | None] = contextvars.ContextVar("_collected", default=None)
+# the results and the provenance of a record that a sweep goes on from
+_continued: contextvars.ContextVar[tuple[pd.DataFrame, dict] | None] = contextvars.ContextVar("_continued", default=None)
 
 
 class SweepError(RuntimeError):
@@ -507,6 +509,39 @@ def _unfinished(plan: list[_Job]) -> list[_Job]:
     return todo
 
 
+def _take_over(plan: list[_Job], frame: pd.DataFrame, origin: dict) -> None:
+    """Keep the recorded runs of the plan that have no file here, as if they had been done here."""
+    if origin["versions"] != _versions():
+        differ = {key: value for key, value in origin["versions"].items() if _versions().get(key) != value}
+        raise ValueError(f"the record of {origin['name']} must come from the versions that are installed; it was made with "
+                         f"{differ}, here they are {({key: _versions().get(key) for key in differ})}. Run it without "
+                         "--continue, or install those versions")
+    # A result may stand in the column of a parameter; what the experiment was called with says the parameter then.
+    keys = [key for key in plan[0].config if key not in origin["config"]]
+    lacking = [key for key in (*keys, "seconds") if key not in frame]
+    if lacking or frame.duplicated(keys).any() or "runs" not in origin:
+        raise ValueError(f"the record of {origin['name']} must have a row for each run to be continued, with its "
+                         f"configuration and seconds; it lacks {lacking or 'such rows'}")
+    rows = {tuple(row[key] for key in keys): row for row in frame.to_dict("records")}
+    for job in plan:
+        called = all(value == origin["config"].get(key, value) for key, value in job.config.items())
+        row = rows.get(tuple(job.config.get(key) for key in keys)) if called else None
+        if row is not None and _read(job.path) is None:
+            _prepare(job.path.parent)
+            _store(job.path, _from_row(job, row, origin))
+
+
+def _from_row(job: _Job, row: dict, origin: dict) -> dict:
+    """The file of a recorded run. A record knows commits, devices and dates of all its runs together, so these are lists."""
+    result = {key: _plain(f"result {key!r}", value) for key, value in row.items()
+              if key != "seconds" and (key not in job.config or job.config[key] != value)}
+    runs = origin["runs"]
+    known = {"versions": origin["versions"], "device": runs["devices"], "threads": origin["threads"],
+             "seconds": row["seconds"], "commit": runs["commits"], "date": runs["dates"],
+             "deterministic": runs["deterministic"], "resumed": False, "continued": True}
+    return {"layout": LAYOUT, "name": job.name, "config": job.config, "result": result, "history": None, "provenance": known}
+
+
 def _prepare(folder: Path) -> None:
     probe = folder / f".{uuid.uuid4().hex}.part"
     try:
@@ -559,6 +594,8 @@ def sweep(name: str, function: Callable[..., dict], grid: Iterable[dict], folder
     """
     check_int("jobs", jobs, 1)
     plan = _plan(name, function, grid, folder, 1 if jobs > 1 or executor is not None else None)
+    if _continued.get() is not None:
+        _take_over(plan, *_continued.get())
     if _counting.get():
         raise _Counted(sum(job.path.is_file() for job in plan), len(plan))
     todo = _unfinished(plan)
@@ -615,6 +652,26 @@ def finished_only() -> Iterator[None]:
         yield
     finally:
         _finished_only.reset(token)
+
+
+@contextlib.contextmanager
+def continued(frame: pd.DataFrame, origin: dict) -> Iterator[None]:
+    """Inside the block a sweep counts the runs of a record as done, so that work goes on where another machine stopped.
+
+    Recorded runs that have no file here get one, without what the run said of its epochs.
+
+    Args:
+        frame: recorded results, a row a run: the sweep's configurations, results and ``seconds``.
+        origin: their provenance, as :func:`gnnssm_lite.experiments.provenance` returns it.
+
+    Raises:
+        ValueError: by a sweep in the block: the record was made with other versions, or its rows are no runs.
+    """
+    token = _continued.set((frame, origin))
+    try:
+        yield
+    finally:
+        _continued.reset(token)
 
 
 def finished_of_total(experiment: Callable[[], object]) -> tuple[int, int]:
