@@ -467,6 +467,16 @@ def test_the_floor_falls_with_reach_to_zero_and_is_that_of_a_ring():
     assert torch.equal(datasets.sssp_floor(infinite, reach), datasets.sssp_floor(without, reach))
 
 
+def test_by_source_the_floor_is_what_its_network_makes_of_each_source():
+    """On a path of four nodes, reach 1: nodes 0 and 3 cannot tell two sources apart, so they answer 2.5; 1 and 2 answer 2."""
+    hops = graphs.shortest_path_lengths(graphs.path(4), 4)
+    assert torch.equal(datasets.sssp_floor(hops, 1, by_source=True), torch.tensor([1 / 4, 1 / 4, 1 / 4, 1 / 4]).double() / 4)
+    for batch in graph_property_batches("test", SEED)[:2]:
+        each = datasets.sssp_floor(batch.distance, 3, by_source=True)
+        assert each.shape == batch.distance.shape[:2]
+        assert torch.allclose(each.mean(-1), datasets.sssp_floor(batch.distance, 3), rtol=1e-14, atol=0)
+
+
 @pytest.mark.parametrize("distance, reach, error, words", [
     (torch.zeros(3, 3, dtype=torch.complex64), 1, TypeError, "distance must be a real tensor"),
     (torch.full((3, 3), torch.nan), 1, ValueError, "NaN"),

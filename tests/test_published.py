@@ -2,9 +2,9 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-import torch
 import yaml
 
 from gnnssm_lite import datasets
@@ -32,24 +32,31 @@ def differences(cells, ledger):
 def test_some_printed_sssp_scores_lie_below_what_their_reach_allows():
     """No network of the reach R has a smaller error on shortest paths than Proposition 10.A allows, in four draws of the data.
 
-    The state-space row and SONAR are below it on either scale; A-DGN if its columns share the scale of its diameter.
+    The bound is on the mean over sources; that of the drawn sources may be smaller. So these scores lie also below the
+    lowest that the network which attains the bound has in 200 draws of the sources. The state-space row and SONAR are below
+    it on either scale; gLSTM and A-DGN raw, which for A-DGN is so if its columns share the scale of its diameter.
     """
     found = published.sssp_scores_with_reach().set_index("row")
-    raw, normalised = {}, {}
+    raw, normalised, rng = {}, {}, np.random.default_rng(0)
     for seed in (1234, 0, 1, 2):
         hops = [batch.distance for batch in datasets.graph_property_batches("test", seed)]
         shift = 2 * math.log10(datasets.label_maximum(seed)["sssp"])
         for reach in (5, 10, 20):
-            floor = math.log10(float(torch.cat([datasets.sssp_floor(d, reach) for d in hops]).mean()))
+            errors = [datasets.sssp_floor(d, reach, by_source=True).numpy() for d in hops]
+            drawn = sum(np.take_along_axis(e, rng.integers(e.shape[1], size=(len(e), 200)), 1).sum(0) for e in errors)
+            floor = math.log10(drawn.min() / sum(map(len, errors)))
+            assert floor < math.log10(np.concatenate([e.mean(1) for e in errors]).mean())
             raw.setdefault(reach, []).append(floor)
             normalised.setdefault(reach, []).append(floor - shift)
     assert found.loc["SONAR, 5 iterations", "mean"] < min(normalised[5]) - 3 < min(normalised[10]) - 2
     row = found.loc["GCN-SSM + eig(Λ) ≈ 1"]
-    assert row["mean"] + 2 * row["std"] < min(normalised[10]) < min(raw[10])
-    assert found.loc["A-DGN", "mean"] < min(raw[20]) - 1 and reading.scales()["A-DGN"] == "raw"
+    assert row["mean"] + row["std"] < min(normalised[10]) < min(raw[10])
+    assert found.loc["A-DGN", "mean"] < min(raw[20]) - 0.3 and reading.scales()["A-DGN"] == "raw"
     assert found.loc["A-DGN", "mean"] > max(normalised[20])  # on the other scale nothing forbids it
+    assert found.loc["gLSTM without k-hop", "mean"] < min(raw[20]) - 0.3 and found.loc["gLSTM without k-hop", "scale"] == "raw"
     below = found["mean"] < found.reach.map({reach: min(values) for reach, values in normalised.items()})
     assert set(found.index[below]) == {"SONAR, 5 iterations", "GCN-SSM + eig(Λ) ≈ 1"}
+    assert published.SONAR_ECCENTRICITY["mean"] > max(normalised[10])  # as SSSP it would break no bound
 
 
 @pytest.mark.parametrize("number", [2, 4])

@@ -218,7 +218,7 @@ def constant_scores(split: str = "test", seed: int = 1234, batch_size: int | Non
     return scores
 
 
-def sssp_floor(distance: Tensor, reach: int) -> Tensor:
+def sssp_floor(distance: Tensor, reach: int, by_source: bool = False) -> Tensor:
     r"""The mean squared error on SSSP that no network of reach ``R`` can get below, expected over a uniform source.
 
     .. math:: \Phi_R = \frac1n \sum_u \frac{|O_u|}{n} \operatorname{Var}_{s \in O_u} y_u(s)
@@ -230,9 +230,11 @@ def sssp_floor(distance: Tensor, reach: int) -> Tensor:
     Args:
         distance: hops; negative or infinite without a path.
         reach: ``R``, at least 0.
+        by_source: return what a network that attains the floor makes for each source, whose mean is the floor. For single
+            sources there is no bound: another network may do better on some and must do worse on others.
 
     Shapes:
-        ``distance``: ``(..., n, n)``; returns ``(...)`` in float64, in hops squared.
+        ``distance``: ``(..., n, n)``; returns ``(...)``, or ``(..., n)`` by source, in float64, in hops squared.
 
     Raises:
         TypeError, ValueError: a ``distance`` that is no real square matrix, or has NaN; a negative ``reach``.
@@ -250,7 +252,8 @@ def sssp_floor(distance: Tensor, reach: int) -> Tensor:
     label = torch.where(distance.isinf(), 0, distance.double()).clamp(min=0)
     outside = ((distance > reach) | (distance < 0)).double()
     mean = (label * outside).sum(-1, keepdim=True) / outside.sum(-1, keepdim=True).clamp(min=1)
-    return ((label - mean).square() * outside).sum((-2, -1)) / distance.shape[-1] ** 2
+    errors = ((label - mean).square() * outside).mean(-2)  # over the nodes u; a column for each source
+    return errors if by_source else errors.mean(-1)
 
 
 def _graph_means(values: list[Tensor]) -> Tensor:
