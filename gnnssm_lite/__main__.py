@@ -59,7 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--scheduler", metavar="ADDRESS", help="dask scheduler for the runs of a sweep, such as tcp://host:8786")
     run.add_argument("--quick", action="store_true", help="a reduced form that ends soon; recorded only with --out")
     run.add_argument("--continue", action="store_true", dest="go_on",
-                     help="count the recorded runs of a sweep as done, also those of another machine; run the others")
+                     help="count the recorded runs of a sweep as done, also those of another machine; run the others "
+                          "(the record is that in --out, if given)")
     run.add_argument("--finished", action="store_true", help="record the runs of a sweep that have ended; run nothing")
     run.add_argument("--out", help="folder to write to (default: book/results of the checkout)")
     return parser

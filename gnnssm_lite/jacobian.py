@@ -13,11 +13,15 @@ Every function takes ``layer(h, *graph)``: a layer of this package with ``graph 
 convolution with ``graph = (edge_index,)`` or ``(edge_index, edge_attr)``, or any function of a reader's own; what does not
 take ``h`` first fits in as ``lambda h, edge_index: conv(h, h0, edge_index)``. Layers see a copy of ``h``, so one that works
 in place changes nothing of yours. Put modules with dropout or batch norm into ``eval()`` first: the Jacobian is that of the
-function as called. You are warned of dropout and batch norm in training mode and of a layer that draws random numbers;
-only batch norm hidden in a function goes unseen.
+function as called. You are warned of dropout and batch norm in training mode, of a layer that draws random numbers and of a
+module that changes its buffers; only what hides in a function goes unseen.
+
+Arguments of a layer go by position. For one that takes them by name only, write
+``lambda h, edge_index: conv(h, edge_index, edge_attr=edge_attr)``.
 """
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 import warnings
@@ -48,7 +52,8 @@ Layer = Callable[..., Tensor]
 METHODS = ("auto", "kronecker", "dense")
 ROWS_AT_ONCE = 64  # of a dense Jacobian: layers with n² messages need that many times their own memory
 WITHOUT_GRAPH = (*(f"torch.nn.modules.{kind}" for kind in ("activation", "batchnorm", "dropout", "linear", "normalization")),
-                 "torch_geometric.nn.norm", "torch_geometric.nn.dense.linear")
+                 "torch_geometric.nn.dense.linear")
+NORMS = "torch_geometric.nn.norm"
 MAX_DENSE_ENTRIES = 2 ** 28  # 2 GiB in float64: beyond, the dense way is refused before the machine starts to swap
 BASIS_BLOCK = 32  # Lanczos vectors that memory is taken for at a time: most runs stop long before their last step
 
@@ -66,12 +71,18 @@ def call_layer(layer: Layer, h: Tensor, graph: tuple) -> Tensor:
     """``layer(h, *graph)`` on a copy of ``h``, as every function here calls a layer.
 
     Modules that know no graph (torch's activations, dropouts, norms and linear layers, torch-geometric's norms) are called
-    as ``layer(h)``, and the members of a torch container one after another (:func:`parts_of`).
+    as ``layer(h)``, and the members of a torch container one after another (:func:`parts_of`). A norm of torch-geometric
+    gets ``graph`` if that is one vector of integers, an entry a node: the graph of each node, or its type.
+
+    Raises:
+        TypeError: ``layer`` is a class.
     """
+    if isinstance(layer, type):
+        raise TypeError(f"layer must be callable as layer(h, *graph); it was the class {layer.__name__} itself")
     parts = parts_of(layer)
     if parts is None:
         # A copy: a layer that works in place would change the caller's features, or those kept for the backward pass.
-        return layer(h.clone(), *(() if _knows_no_graph(layer) else graph))
+        return layer(h.clone(), *(() if _knows_no_graph(layer, h, graph) else graph))
     for part in parts:
         h = call_layer(part, h, graph)
     return h
@@ -83,25 +94,63 @@ def parts_of(layer: object) -> list | None:
     return list(layer) if container and type(layer).forward in (nn.Module.forward, nn.Sequential.forward) else None
 
 
-def _knows_no_graph(layer: Layer) -> bool:
+def _knows_no_graph(layer: Layer, h: Tensor, graph: tuple) -> bool:
     """By module, not by class: a reader's subclass may well take a graph."""
-    return type(layer).__module__.startswith(WITHOUT_GRAPH)
+    module = type(layer).__module__
+    if module.startswith(NORMS) and len(graph) == 1 and _one_integer_a_node(graph[0], h):
+        return len(inspect.signature(layer.forward).parameters) < 2
+    return module.startswith((*WITHOUT_GRAPH, NORMS))
 
 
-def _apply(layer: Layer, h: Tensor, graph: tuple) -> Tensor:
-    """:func:`call_layer`, refused unless it is a matrix over the same nodes; warns of a layer that draws random numbers."""
+def _one_integer_a_node(argument: object, h: Tensor) -> bool:
+    return isinstance(argument, Tensor) and not argument.is_floating_point() and argument.shape == h.shape[:1]
+
+
+def call_and_warn(layer: Layer, h: Tensor, graph: tuple, stacklevel: int) -> Tensor:
+    """:func:`call_layer`; warns of a layer that draws random numbers or changes its buffers.
+
+    Raises:
+        TypeError: ``layer`` cannot be called.
+    """
     if not callable(layer):
         raise TypeError(f"layer must be callable as layer(h, *graph); it was {type(layer).__name__}")
     known = bool(_training_modules(layer)) or _is_lazy(layer)  # a lazy layer draws its weights when it is first called
-    before = get_rng_state(h.device)
+    before, buffers = get_rng_state(h.device), {} if known else _buffers(layer)
+    kept = {name: buffer.clone() for name, buffer in buffers.items()}
     out = call_layer(layer, h, graph)
     if not known and not all(map(torch.equal, before, get_rng_state(h.device))):
         warnings.warn("layer draws random numbers, as dropout in training mode does, so the result is that of one random "
-                      "pass; put it into eval() first", UserWarning, stacklevel=4)
+                      "pass; put it into eval() first", UserWarning, stacklevel=stacklevel)
+    changed = [name for name, buffer in buffers.items() if not _same(buffer, kept[name])]
+    if changed:
+        warnings.warn(f"layer changed its buffers {', '.join(changed)}, as norms with running statistics do in training "
+                      "mode, so the next call is that of another function; put it into eval() first", UserWarning,
+                      stacklevel=stacklevel)
+    return out
+
+
+def _buffers(layer: Layer) -> dict[str, Tensor]:
+    modules = [layer] if isinstance(layer, nn.Module) else list(_modules(layer))
+    return {name: buffer for module in modules for name, buffer in module.named_buffers()
+            if not is_lazy(buffer) and not buffer.is_meta and buffer.layout == torch.strided}
+
+
+def _same(buffer: Tensor, before: Tensor) -> bool:
+    """Also of buffers that hold NaN and stay."""
+    return torch.equal(buffer, before) or buffer.shape == before.shape and bool(
+        ((buffer == before) | (buffer.isnan() & before.isnan())).all())
+
+
+def _apply(layer: Layer, h: Tensor, graph: tuple) -> Tensor:
+    """:func:`call_and_warn`, refused unless it is a matrix over the same nodes without NaN."""
+    out = call_and_warn(layer, h, graph, 5)
     if not isinstance(out, Tensor):
         raise TypeError(f"layer must return a torch.Tensor; it returned {type(out).__name__}")
     if out.dim() != 2 or out.shape[0] != h.shape[0]:
         raise ValueError(f"layer must return a matrix with the {h.shape[0]} rows of h; its shape was {tuple(out.shape)}")
+    if not out.is_meta and out.isnan().any():
+        raise ValueError(f"layer must return features without NaN; {int(out.isnan().sum())} of {out.numel()} were NaN "
+                         "(NaN in its parameters or edge weights?)")
     return out
 
 
@@ -172,8 +221,10 @@ def compose(layers: Iterable[Layer]) -> Layer:
     """The composition ``f_K ∘ ... ∘ f_1`` of layers on the same graph, as one callable ``f(h, *graph)``.
 
     Torch's own activations, dropouts, norms and linear layers and torch-geometric's norms know no graph and are called as
-    ``layer(h)``; an ``nn.Sequential`` of such modules may stand among them. Write a function such as ``torch.relu`` as
-    ``nn.ReLU()`` or ``lambda h, *graph: torch.relu(h)``. An error inside a layer comes with a note that says which.
+    ``layer(h)``; an ``nn.Sequential`` of such modules may stand among them. A norm that can tell the graphs of a mini-batch
+    apart takes all nodes for one graph then: write ``lambda h, edge_index: norm(h, batch)``. Write a function such as
+    ``torch.relu`` as ``nn.ReLU()`` or ``lambda h, *graph: torch.relu(h)``. An error inside a layer comes with a note that
+    says which.
 
     Raises:
         TypeError: ``layers`` is no list, or holds something that cannot be called. ValueError: no layers.
@@ -192,7 +243,7 @@ def compose(layers: Iterable[Layer]) -> Layer:
 
 def _stack_of(layers: Iterable[Layer]) -> list[Layer]:
     if not isinstance(layers, Iterable):
-        raise TypeError(f"layers must be a list of layers; it was one {type(layers).__name__}")
+        raise TypeError(f"layers must be a list of layers; it was one {type(layers).__name__} (for one layer: [layer])")
     layers = list(layers)
     if not layers:
         raise ValueError("layers must hold at least one layer; it was empty")
@@ -450,8 +501,16 @@ def singular_values(layer: Layer, h: Tensor, *graph: Tensor, method: str = "auto
         raise ValueError("method 'kronecker' needs a symmetric S when the layer has more than one term; "
                          "max |S - Sᵀ| was above 1e-6")
     if values is None:
-        values = torch.linalg.svdvals(layer_jacobian(layer, h, *graph).double())
+        values = torch.linalg.svdvals(_finite(layer_jacobian(layer, h, *graph).double()))
     return torch.sort(values, descending=True).values
+
+
+def _finite(J: Tensor) -> Tensor:
+    """``J``; refused if it is not finite, on which LAPACK does not fail but ends the process."""
+    bad = int((~J.isfinite()).sum())
+    if bad:
+        raise ValueError(f"layer must have a finite Jacobian at h; {bad} of its {J.numel()} entries were NaN or infinite")
+    return J
 
 
 def eigenvalues(layer: Layer, h: Tensor, *graph: Tensor, method: str = "auto") -> Tensor:
@@ -471,14 +530,14 @@ def eigenvalues(layer: Layer, h: Tensor, *graph: Tensor, method: str = "auto") -
         J = layer_jacobian(layer, h, *graph).double()
         if J.shape[0] != J.shape[1]:
             raise ValueError(f"layer must keep the width for eigenvalues; its Jacobian has shape {tuple(J.shape)}")
-        values = torch.linalg.eigvals(J)
+        values = torch.linalg.eigvals(_finite(J))
     else:
         terms, S = parts
         of_operator = _all_eigenvalues(S) if _is_symmetric(S) else torch.linalg.eigvals(to_dense(S))
         blocks = _blocks(terms, of_operator)
         if blocks.shape[-1] != blocks.shape[-2]:
             raise ValueError(f"layer must keep the width for eigenvalues; its matrices have shape {tuple(blocks.shape[1:])}")
-        values = torch.linalg.eigvals(blocks).reshape(-1)
+        values = torch.linalg.eigvals(_finite(blocks)).reshape(-1)
     return values[torch.argsort(values.abs(), descending=True)]
 
 
@@ -551,16 +610,18 @@ class JacobianProduct:
         v, limits = v / v.norm(), torch.finfo(like.dtype)
         largest = float(first(v).abs().max())
         if not math.isfinite(largest):
-            raise ValueError(_OUT_OF_RANGE.format(what="finite products", found=f"in {like.dtype} some were not"))
+            raise _out_of_range("finite products", f"in {like.dtype} some were not", like.dtype)
         if largest < limits.tiny:  # does a longer v say that J is not 0?
             if largest > 0 or float(first(v * limits.max ** 0.5).abs().max()) > 0:
-                raise ValueError(_OUT_OF_RANGE.format(what=f"entries that {like.dtype} can hold",
-                                                      found=f"the largest of a product was {largest:.3g}"))
+                raise _out_of_range(f"entries that {like.dtype} can hold", f"the largest of a product was {largest:.3g}",
+                                    like.dtype)
             return 1.0
         return math.ldexp(1.0, math.frexp(largest)[1] - 1)
 
 
-_OUT_OF_RANGE = "layer must have a Jacobian with {what}; {found} (layer.double() and h.double() reach farther)"
+def _out_of_range(what: str, found: str, dtype: torch.dtype) -> ValueError:
+    hint = "" if dtype == torch.float64 else " (layer.double() and h.double() reach farther)"
+    return ValueError(f"layer must have a Jacobian with {what}; {found}{hint}")
 
 
 def _lanczos(matvec: Callable[[Tensor], Tensor], start: Tensor, steps: int, stop: Callable | None = None) -> Tensor:
@@ -569,7 +630,7 @@ def _lanczos(matvec: Callable[[Tensor], Tensor], start: Tensor, steps: int, stop
     The process runs in float64 on ``start``'s device, whatever the dtype of ``matvec``.
     ``stop(T, beta)`` is asked after every fifth step and the last, and ends the process when it returns true.
     """
-    steps, start = min(steps, start.numel()), start.double()
+    steps, dtype, start = min(steps, start.numel()), start.dtype, start.double()
     basis = start.new_empty(0, start.numel())
     q, alphas, betas = start / start.norm(), [], []
     for step in range(steps):
@@ -583,7 +644,7 @@ def _lanczos(matvec: Callable[[Tensor], Tensor], start: Tensor, steps: int, stop
             w = w - (Q @ w) @ Q
         beta = float(w.norm())
         if not math.isfinite(beta):
-            raise ValueError(_OUT_OF_RANGE.format(what="finite products", found="some were not"))
+            raise _out_of_range("finite products", "some were not", dtype)
         scale = max(map(abs, alphas + betas), default=0.0)
         T = _tridiagonal(alphas, betas)
         ask = stop is not None and ((step + 1) % 5 == 0 or step + 1 == steps)

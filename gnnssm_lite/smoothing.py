@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .checks import check_edge_index, check_features, check_finite, check_floating, check_int
 from .graphs import _edge_weight, edges_of, laplacian, to_dense
-from .jacobian import call_layer, naming, spectral_norm, warn_of_training
+from .jacobian import call_and_warn, call_layer, naming, spectral_norm, warn_of_training
 from .models.convolutions import GCN, identity
 from .models.networks import lift, readout
 from .models.recurrence import GNNSSM
@@ -212,7 +212,7 @@ def walk(layers: Iterable[Layer], h: Tensor, *graph: object) -> Iterator[Tensor]
     for k, layer in enumerate(chain([first], layers)):
         warn_of_training(layer)
         with torch.no_grad(), naming(k, layer):  # around the step only: a generator must not change its caller's mode
-            state = call_layer(layer, state, graph)
+            state = call_and_warn(layer, state, graph, 4)
         if not isinstance(state, Tensor):
             raise TypeError(f"layers[{k}], a {type(layer).__name__}, must return a tensor; it returned "
                             f"{type(state).__name__}")
@@ -222,7 +222,7 @@ def walk(layers: Iterable[Layer], h: Tensor, *graph: object) -> Iterator[Tensor]
 def _each(layers: Iterable[Layer]) -> Iterator[Layer]:
     if not isinstance(layers, Iterable):
         raise TypeError(f"layers must be a list of layers, or anything that gives them one by one; "
-                        f"it was a {type(layers).__name__}")
+                        f"it was a {type(layers).__name__} (for one layer: [layer])")
     return iter(layers)
 
 
@@ -247,8 +247,8 @@ def trajectory(layers: Iterable[Layer], h: Tensor, *graph: object,
     Quotients are NaN once features are exactly zero. Overflowing features give ``inf`` and NaN, no error.
 
     Raises:
-        TypeError, ValueError: as :func:`walk`; ``h`` is no finite feature matrix; an unknown measure; a graph without
-            edges to be found.
+        TypeError, ValueError: as :func:`walk`; ``h`` is no finite feature matrix; a layer that changes the number of
+            nodes; an unknown measure; a graph without edges to be found.
 
     Example:
         >>> trajectory((GCN(64, 64) for _ in range(80)), x, S)
@@ -264,6 +264,9 @@ def trajectory(layers: Iterable[Layer], h: Tensor, *graph: object,
         over_edges = _edge_measures(h, edge_index, edge_weight)
     rows = []
     for k, features in enumerate(walk(layers, h, *graph)):
+        if features.dim() != 2 or len(features) != len(h):
+            raise ValueError(f"layers must return matrices with the {len(h)} rows of h; after layers[{k - 1}] the shape was "
+                             f"{tuple(features.shape)}")
         with torch.no_grad():
             built_in = {"norm": feature_norm(features)} if over_edges is None else over_edges(features)
             row = {name: built_in[name] if f is None else f(features) for name, f in wanted.items()}

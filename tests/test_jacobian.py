@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ import torch
 from scipy.stats import wasserstein_distance
 from torch import nn
 from torch_geometric.nn import GATConv, GCNConv, GINConv, GraphNorm, ResGatedGraphConv, SAGEConv
+from torch_geometric.nn import norm as pyg_norm
 
 import gnnssm_lite
-from gnnssm_lite import graphs, jacobian
+from gnnssm_lite import graphs, jacobian, squashing
 from gnnssm_lite.models import GAT, GCN, GIN, GNNSSM, GatedGCN, GraphSAGE, state_matrix
 from gnnssm_lite.models.recurrence import haar_orthogonal
 
@@ -183,7 +185,7 @@ def test_cora_matrix_free_gram_equals_the_kronecker_application(cora_eigen):
 ALL_OF_CORA = r"""
 import json, pathlib, re, resource, sys, time
 import torch
-from gnnssm_lite import graphs, jacobian
+from gnnssm_lite import graphs, jacobian, squashing
 from gnnssm_lite.datasets import load_cora
 from gnnssm_lite.models import GCN
 
@@ -1058,3 +1060,72 @@ def test_an_operator_too_large_for_its_eigenvalues_is_refused(grid_operator, mon
     monkeypatch.setattr(jacobian, "MAX_DENSE_ENTRIES", n * n - 1)
     with pytest.raises(ValueError, match=f"h must have at most {n - 1} nodes .* it had {n} .*spectral_density"):
         jacobian.singular_values(linear_gcn(4, 4), random(n, 4), S)
+
+
+# ------------------------------------------------- what a reader's own networks bring along
+
+PYG_NORMS = {"GraphNorm": lambda: pyg_norm.GraphNorm(3), "InstanceNorm": lambda: pyg_norm.InstanceNorm(3),
+             "LayerNorm": lambda: pyg_norm.LayerNorm(3, mode="graph"), "PairNorm": lambda: pyg_norm.PairNorm(),
+             "MeanSubtractionNorm": lambda: pyg_norm.MeanSubtractionNorm(), "GraphSizeNorm": lambda: pyg_norm.GraphSizeNorm(),
+             "DiffGroupNorm": lambda: pyg_norm.DiffGroupNorm(3, groups=2)}
+
+
+@pytest.mark.parametrize("name", PYG_NORMS)
+def test_a_norm_is_told_which_nodes_make_a_graph(name):
+    """Two graphs of 4 and 5 nodes: the Jacobian is that of autograd with the same vector; no graph hears the other."""
+    norm, h, batch = PYG_NORMS[name]().double().eval(), random(9, 3), torch.tensor([0] * 4 + [1] * 5)
+    takes = name != "DiffGroupNorm"  # which knows no graphs at all
+    J = torch.autograd.functional.jacobian(lambda columns: norm(columns.T, *[batch] * takes).T, h.T.contiguous()).reshape(27, 27)
+    assert torch.allclose(jacobian.layer_jacobian(norm, h, batch), J, atol=1e-12)
+    assert jacobian.spectral_norm(norm, h, batch) == pytest.approx(float(torch.linalg.matrix_norm(J, 2)), rel=1e-5)
+    if takes:
+        assert float(squashing.sensitivity(norm, h, batch, source=0, target=6).abs().max()) == 0
+    in_a_stack = jacobian.compose([lambda h, e: 2 * h, norm])  # takes all nodes for one graph, as norm(h) does
+    assert torch.equal(in_a_stack(h, graphs.ring(9)), norm(2 * h))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_jacobian_that_is_not_finite_is_refused_and_does_not_end_the_process(value):
+    conv, h, edges = GCNConv(3, 3).double(), random(6, 3), graphs.ring(6)
+    broken = GCNConv(3, 3).double()
+    broken.lin.weight.data[0, 0] = value
+    weight = torch.ones(edges.shape[1], dtype=FLOAT64)
+    weight[0] = value
+    steep = lambda h, e: torch.sqrt(torch.relu(conv(h, e)) * 0)  # noqa: E731 - finite, with an infinite slope
+    for call in (jacobian.eigenvalues, jacobian.singular_values):
+        for layer, graph in ((broken, (edges,)), (conv, (edges, weight)), (steep, (edges,)), (lambda h, e: torch.tanh(broken(h, e)), (edges,))):
+            with pytest.raises(ValueError, match="layer must (have a finite Jacobian at h; |return features without NaN; )[0-9]+ of"):
+                call(layer, h, *graph)
+
+
+def test_nan_in_what_a_layer_returns_is_named_by_every_function():
+    edges, h, weight = graphs.ring(6), random(6, 3), torch.ones(12, dtype=FLOAT64)
+    weight[0] = float("nan")
+    conv = GCNConv(3, 3).double()
+    for call in (jacobian.layer_jacobian, jacobian.singular_values, jacobian.eigenvalues, jacobian.spectral_norm,
+                 jacobian.spectral_density, lambda layer, *a: jacobian.gradient_norms([layer], *a),
+                 lambda layer, *a: squashing.sensitivities(layer, *a, targets=[0])):
+        with pytest.raises(ValueError, match="layer must return features without NaN; [0-9]+ of 18 were NaN"):
+            call(conv, h, edges, weight)
+
+
+def test_modules_that_change_their_buffers_are_warned_of():
+    h, edges, normed = random(6, 3), graphs.ring(6), GCNConv(3, 3).double()
+    nn.utils.parametrizations.spectral_norm(normed.lin, "weight")
+    running = pyg_norm.InstanceNorm(3, track_running_stats=True).double()
+    for layer, buffer in ((normed, "lin.parametrizations.weight.0._u"), (running, "running_mean")):
+        with pytest.warns(UserWarning, match=f"layer changed its buffers .*{buffer}"):
+            jacobian.layer_jacobian(layer, h, edges)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            jacobian.layer_jacobian(layer.eval(), h, edges)
+
+
+def test_a_class_in_place_of_a_layer_is_named():
+    h, edges = random(6, 3), graphs.ring(6)
+    for call in (lambda: jacobian.layer_jacobian(GCNConv, h, edges), lambda: jacobian.gradient_norms([GCNConv], h, edges)):
+        with pytest.raises(TypeError, match="it was the class GCNConv itself"):
+            call()
+    with pytest.raises(TypeError, match=r"layers must be a list of layers; it was one GCNConv \(for one layer: \[layer\]\)"):
+        jacobian.gradient_norms(GCNConv(3, 3), h, edges)
+

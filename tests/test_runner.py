@@ -763,6 +763,39 @@ def add(a, b):
     return {"sum": a + b}
 
 
+def nested(b, folder):
+    inner = sweep("inner", add, grid(a=[b, b + 10], b=[0]), folder)
+    return {"total": int(inner["sum"].sum())}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_run_may_itself_sweep(tmp_path, jobs):
+    """An inner choice of an option, say; it must neither wait for itself nor move the random numbers of the outer run."""
+    frame = sweep("outer", nested, grid(b=[1, 2], folder=[str(tmp_path)]), tmp_path, jobs=jobs)
+    assert list(frame.total) == [12, 14]
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+
+    def draws(seed):
+        torch.manual_seed(seed)
+        first = float(torch.rand(1))
+        sweep("inner", add, grid(a=[seed], b=[5]), tmp_path)
+        return {"first": first, "second": float(torch.rand(1))}
+
+    row = sweep("draws", draws, [{"seed": 3}], tmp_path)
+    assert row[["first", "second"]].to_numpy().tolist() == [pytest.approx(expected.tolist())]
+
+
+def test_a_device_of_ones_own_is_a_name_or_none(tmp_path):
+    def where(device=None):
+        return {"given": str(device)}
+
+    assert sweep("where", where, [{"device": None}, {"device": "cpu"}], tmp_path).given.tolist() == ["None", "cpu"]
+    for given in ("phone", 1.5, ["cpu"]):
+        with pytest.raises(ValueError, match=r"grid\[0\] must set 'device' to the name of a device, such as 'cpu', or None"):
+            sweep("where", where, [{"device": given}], tmp_path)
+
+
 # ------------------------------------------- going on from a record
 
 def early(seed, width, epochs):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 import weakref
 
 import numpy as np
@@ -507,8 +508,33 @@ def test_what_is_no_stack_of_layers_is_named():
     with pytest.raises(TypeError, match=r"layers\[1\], a function, must return a tensor; it returned tuple"):
         trajectory([GCN(4, 4), lambda h, S: (h, S)], x, S)
     for call in (trajectory, local_norms, check_contraction, projected_trajectory):
-        with pytest.raises(TypeError, match="layers must be a list of layers.* it was a GCN$"):
+        with pytest.raises(TypeError, match=r"layers must be a list of layers.* it was a GCN \(for one layer: \[layer\]\)$"):
             call(GCN(4, 4), x, S)
+
+
+@pytest.mark.parametrize(("layer", "shape"), [
+    (lambda x, S: torch.cat([x, 100 * x]), "16, 4"), (lambda x, S: x.mean(0, keepdim=True), "1, 4"), (lambda x, S: x[:, 0], "8,")])
+def test_a_layer_that_changes_the_nodes_is_named(layer, shape):
+    S, x = normalized_adjacency(ring(8), 8), torch.randn(8, 4)
+    with pytest.raises(ValueError, match=rf"the 8 rows of h; after layers\[1\] the shape was \({shape}\)"):
+        trajectory([GCN(4, 4), layer], x, S)
+
+
+def test_dropout_as_a_function_is_warned_of():
+    """The usual style, F.dropout(x, training=self.training), holds no module that could be seen."""
+    S, x = normalized_adjacency(ring(8), 8), torch.randn(8, 4)
+
+    class Dropping(nn.Module):
+        def forward(self, h, S):
+            return nn.functional.dropout(S @ h, training=self.training)
+
+    for call in (lambda net: trajectory([net], x, S), lambda net: projected_trajectory([net], x, S)):
+        with pytest.warns(UserWarning, match="layer draws random numbers") as caught:
+            call(Dropping())
+        assert caught[0].filename == __file__
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            call(Dropping().eval())
 
 
 def test_overflow_is_recorded_not_raised():

@@ -52,7 +52,8 @@ POLL_SECONDS = 0.5  # between two looks at a run that another process holds
 FULL_BYTES = 65536  # a disk with less than this left is full
 
 # torch's generator belongs to the whole process, so a process does one run at a time, whatever the threads of its executor.
-_ONE_RUN = threading.Lock()
+# A run may itself sweep, in its own thread: the inner run puts back what it sets.
+_ONE_RUN = threading.RLock()
 # set while somebody only asks how far a sweep is
 _counting: contextvars.ContextVar[bool] = contextvars.ContextVar("_counting", default=False)
 _finished_only: contextvars.ContextVar[bool] = contextvars.ContextVar("_finished_only", default=False)
@@ -136,6 +137,7 @@ def _check_grid(grid: Iterable[dict]) -> list[dict]:
         raise ValueError("grid must hold at least one configuration; it was empty")
     for index, config in enumerate(configs):
         text = _check_config(f"grid[{index}]", config)
+        _check_device(f"grid[{index}]", config)
         if text in seen:
             raise ValueError(f"grid must not repeat a configuration; grid[{seen[text]}] and grid[{index}] are both {config}")
         seen[text] = index
@@ -161,6 +163,16 @@ def _is_json(value: object) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
     return value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _check_device(where: str, config: dict) -> None:
+    """Only the name: a worker elsewhere may have a device that this machine lacks."""
+    device = config.get("device")
+    try:
+        torch.device("cpu" if device is None else device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"{where} must set 'device' to the name of a device, such as 'cpu', or None; it was {device!r}"
+                         ) from error
 
 
 def _check_parameters(function: Callable[..., dict], configs: list[dict]) -> None:
@@ -316,7 +328,7 @@ def _flushes_denormals() -> bool:
 def _record(job: _Job) -> dict:
     """Run the function and describe the run."""
     loaded = _loaded_commit()
-    device = default_device(str(job.config.get("device", "cpu")))
+    device = default_device(job.config.get("device", "cpu"))
     checkpoint = job.path.with_suffix(".checkpoint")
     extra = {"checkpoint": checkpoint} if "checkpoint" in inspect.signature(job.function).parameters else {}
     resumed = bool(extra) and checkpoint.exists()
@@ -575,7 +587,8 @@ def sweep(name: str, function: Callable[..., dict], grid: Iterable[dict], folder
         function: takes a configuration, returns a flat dict of numbers and strings, and optionally ``"history"``, a dict
             or DataFrame of equally long columns, a row an epoch. If it has a parameter ``checkpoint`` it is given a path
             to continue from, as :func:`gnnssm_lite.training.fit` does. A result may have the name of a parameter and then
-            stands in its place in the returned frame.
+            stands in its place in the returned frame. A parameter ``device`` is the device of the run: a name, or ``None``
+            to let the machine decide. The function may itself call ``sweep``.
         grid: the configurations, such as :func:`grid` makes. Runs start in this order.
         folder: where runs are kept; ``runs`` in the user cache by default.
         progress: show a progress bar with the time for each run and the time left.
