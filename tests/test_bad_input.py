@@ -41,7 +41,7 @@ def check(cases):
     return pytest.mark.parametrize(("call", "error", "words"), [pytest.param(*case, id=name) for name, case in cases.items()])
 
 
-def refused(call, error, words):
+def assert_refused(call, error, words):
     with pytest.raises(error) as caught:
         call()
     message = str(caught.value)
@@ -83,7 +83,7 @@ TAKE_A_GRAPH = {
 @pytest.mark.parametrize("case", BAD_EDGES)
 def test_bad_graph(case, function):
     edge_index, num_nodes, error, words = BAD_EDGES[case]
-    refused(lambda: TAKE_A_GRAPH[function](edge_index, num_nodes), error, words)
+    assert_refused(lambda: TAKE_A_GRAPH[function](edge_index, num_nodes), error, words)
 
 
 BAD_WEIGHTS = {
@@ -102,7 +102,7 @@ BAD_WEIGHTS = {
 @pytest.mark.parametrize("case", BAD_WEIGHTS)
 def test_bad_edge_weight(case, build):
     weight, error, words = BAD_WEIGHTS[case]
-    refused(lambda: build(PATH, 3, edge_weight=weight), error, words)
+    assert_refused(lambda: build(PATH, 3, edge_weight=weight), error, words)
 
 
 @check({
@@ -124,7 +124,7 @@ def test_bad_edge_weight(case, build):
     "batch": (lambda: graphs.spectrum(torch.ones(2, 3, 3)), ValueError, ["S", "square", "(2, 3, 3)"]),
 })
 def test_bad_graph_options(call, error, words):
-    refused(call, error, words)
+    assert_refused(call, error, words)
 
 
 @check({
@@ -148,7 +148,7 @@ def test_bad_graph_options(call, error, words):
     "undirected_list": (lambda: graphs.undirected([[0], [1]]), TypeError, ["pairs", "torch.Tensor", "list"]),
 })
 def test_bad_generator(call, error, words):
-    refused(call, error, words)
+    assert_refused(call, error, words)
 
 
 # ---------------------------------------------------------------- layers
@@ -175,17 +175,17 @@ BAD_FORWARD = {
 @pytest.mark.parametrize("case", BAD_FORWARD)
 def test_bad_layer_input(case, name):
     h, operator, error, words = BAD_FORWARD[case]
-    refused(lambda: ALL_LAYERS[name](3, 2)(h(), operator()), error, words)
+    assert_refused(lambda: ALL_LAYERS[name](3, 2)(h(), operator()), error, words)
 
 
 @pytest.mark.parametrize("name", ALL_LAYERS)
 def test_bad_layer_arguments(name):
     layer = ALL_LAYERS[name]
-    refused(lambda: layer(0, 2), ValueError, ["in_dim", "at least 1", "it was 0"])
-    refused(lambda: layer(3, -1), ValueError, ["out_dim", "at least 1", "it was -1"])
-    refused(lambda: layer(3.0, 2), TypeError, ["in_dim", "integer", "3.0"])
-    refused(lambda: layer(3, 2, "swish"), ValueError, ["activation", "'relu'", "'swish'"])
-    refused(lambda: layer(3, 2, 7), TypeError, ["activation", "function", "7"])
+    assert_refused(lambda: layer(0, 2), ValueError, ["in_dim", "at least 1", "it was 0"])
+    assert_refused(lambda: layer(3, -1), ValueError, ["out_dim", "at least 1", "it was -1"])
+    assert_refused(lambda: layer(3.0, 2), TypeError, ["in_dim", "integer", "3.0"])
+    assert_refused(lambda: layer(3, 2, "swish"), ValueError, ["activation", "'relu'", "'swish'"])
+    assert_refused(lambda: layer(3, 2, 7), TypeError, ["activation", "function", "7"])
 
 
 @check({
@@ -194,7 +194,7 @@ def test_bad_layer_arguments(name):
     "activation": (lambda: resolve_activation("relu6"), ValueError, ["activation", "'relu'", "'relu6'"]),
 })
 def test_bad_layer_options(call, error, words):
-    refused(call, error, words)
+    assert_refused(call, error, words)
 
 
 # ---------------------------------------------------------------- state-space model
@@ -225,7 +225,7 @@ def test_bad_layer_options(call, error, words):
     "haar_dim": (lambda: haar_orthogonal(0), ValueError, ["dim", "at least 1", "it was 0"]),
 })
 def test_bad_state_space_model(call, error, words):
-    refused(call, error, words)
+    assert_refused(call, error, words)
 
 
 # ---------------------------------------------------------------- Jacobians
@@ -256,19 +256,19 @@ BAD_POINTS = {
 @pytest.mark.parametrize("case", BAD_POINTS)
 def test_bad_point_of_a_jacobian(case, function):
     h, error, words = BAD_POINTS[case]
-    refused(lambda: TAKE_A_LAYER[function](LINEAR, h(), S), error, words)
+    assert_refused(lambda: TAKE_A_LAYER[function](LINEAR, h(), S), error, words)
 
 
 @pytest.mark.parametrize("function", TAKE_A_LAYER)
 def test_bad_layer_of_a_jacobian(function):
     call = TAKE_A_LAYER[function]
-    refused(lambda: call(lambda h: h.numpy(), H), TypeError, ["layer must return", "torch.Tensor"]) if function not in (
+    assert_refused(lambda: call(lambda h: h.numpy(), H), TypeError, ["layer must return", "torch.Tensor"]) if function not in (
         "gradient_norms", "JacobianProduct", "spectral_norm", "spectral_density") else None
-    refused(lambda: call(lambda h: [h], H), TypeError, ["layer must return", "torch.Tensor", "list"])
-    refused(lambda: call(lambda h: h.sum(0, keepdim=True), H), ValueError, ["layer must return", "4 rows", "(1, 3)"])
-    refused(lambda: call(lambda h: h.sum(), H), ValueError, ["layer must return", "4 rows", "()"])
-    refused(lambda: call("gcn", H), TypeError, ["layer", "callable", "str"])
-    refused(lambda: call(LINEAR, H), TypeError, ["S"])  # the graph was forgotten: no silent identity
+    assert_refused(lambda: call(lambda h: [h], H), TypeError, ["layer must return", "torch.Tensor", "list"])
+    assert_refused(lambda: call(lambda h: h.sum(0, keepdim=True), H), ValueError, ["layer must return", "4 rows", "(1, 3)"])
+    assert_refused(lambda: call(lambda h: h.sum(), H), ValueError, ["layer must return", "4 rows", "()"])
+    assert_refused(lambda: call("gcn", H), TypeError, ["layer", "callable", "str"])
+    assert_refused(lambda: call(LINEAR, H), TypeError, ["S"])  # the graph was forgotten: no silent identity
 
 
 class NoGrad(GCN):
@@ -288,20 +288,20 @@ def test_a_layer_that_cuts_the_gradient_has_no_jacobian_of_zeros(function, layer
     call = TAKE_A_LAYER[function]
     words = DEPEND if layer is not CUT["detach"] else ["layer must depend on h"]
     h = H * torch.arange(1, 4)
-    refused(lambda: call(layer, h, S), ValueError, words)
+    assert_refused(lambda: call(layer, h, S), ValueError, words)
     with torch.no_grad():
-        refused(lambda: call(layer, h, S), ValueError, words)
-    refused(lambda: call(jacobian.compose([LAYER_3, layer, LAYER_3]), h, S), ValueError, ["layer must depend on h"])
+        assert_refused(lambda: call(layer, h, S), ValueError, words)
+    assert_refused(lambda: call(jacobian.compose([LAYER_3, layer, LAYER_3]), h, S), ValueError, ["layer must depend on h"])
 
 
 @pytest.mark.parametrize("layer", CUT.values(), ids=CUT)
 def test_a_layer_that_cuts_the_gradient_is_refused_in_a_stack_and_has_no_sensitivity(layer):
     h, stack = H * torch.arange(1, 4), [LAYER_3, layer, LAYER_3]
     for model in (layer, stack):
-        refused(lambda m=model: squashing.sensitivity(m, h, S, source=0, target=1), ValueError, DEPEND)
-        refused(lambda m=model: squashing.sensitivities(m, h, S), ValueError, DEPEND)
-    refused(lambda: jacobian.gradient_norms(stack, h, S), ValueError, DEPEND)
-    refused(lambda: jacobian.product_jacobian(stack, h, S), ValueError, DEPEND)
+        assert_refused(lambda m=model: squashing.sensitivity(m, h, S, source=0, target=1), ValueError, DEPEND)
+        assert_refused(lambda m=model: squashing.sensitivities(m, h, S), ValueError, DEPEND)
+    assert_refused(lambda: jacobian.gradient_norms(stack, h, S), ValueError, DEPEND)
+    assert_refused(lambda: jacobian.product_jacobian(stack, h, S), ValueError, DEPEND)
 
 
 TRAINED = {"dropout": lambda: nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)), "batch_norm": lambda: nn.BatchNorm1d(3)}
@@ -351,7 +351,7 @@ def test_convolutions_with_dropout_of_their_own_are_warned_of():
     "float_steps": (lambda: jacobian.spectral_density(LINEAR, H, S, num_steps=2.5), TypeError, ["num_steps", "integer", "2.5"]),
 })
 def test_bad_jacobian_options(call, error, words):
-    refused(call, error, words)
+    assert_refused(call, error, words)
 
 
 # ---------------------------------------------------------------- spectra and device
@@ -367,8 +367,8 @@ LAWS = {
 @pytest.mark.parametrize(("value", "error"), [(0, ValueError), (-1.0, ValueError), (NAN, ValueError), (float("inf"), ValueError),
                                               ("1", TypeError), (None, TypeError), (1j, TypeError)])
 def test_bad_parameters_of_a_law(law, value, error):
-    refused(lambda: LAWS[law](value, 1.0), error, ["ratio", "positive", str(value)])
-    refused(lambda: LAWS[law](0.5, value), error, ["variance", "positive", str(value)])
+    assert_refused(lambda: LAWS[law](value, 1.0), error, ["ratio", "positive", str(value)])
+    assert_refused(lambda: LAWS[law](0.5, value), error, ["variance", "positive", str(value)])
 
 
 @check({
@@ -388,12 +388,12 @@ def test_bad_parameters_of_a_law(law, value, error):
     "device": (lambda: default_device("gpu"), ValueError, ["prefer", "'gpu'", "device"]),
 })
 def test_bad_law_input(call, error, words):
-    refused(call, error, words)
+    assert_refused(call, error, words)
 
 
 def test_missing_accelerator_is_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # so that the law is tried on a machine that has one, too
-    refused(lambda: default_device("cuda"), ValueError, ["prefer", "'cuda'", "available"])
+    assert_refused(lambda: default_device("cuda"), ValueError, ["prefer", "'cuda'", "available"])
 
 
 # ---------------------------------------------------------------- unusual, and right

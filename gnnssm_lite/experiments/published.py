@@ -82,9 +82,9 @@ def sssp_scores_with_reach() -> pd.DataFrame:
     printed = table(4).query("column == 'sssp' and label in @REACH")
     rows = [{"row": cell.row, "label": cell.label, "reach": REACH[cell.label], "mean": cell.mean, "std": cell.std,
              "scale": "", "source": "table 4"} for cell in printed.itertuples()]
-    glstm = next(values for row, values, _ in OTHERS if row == "gLSTM without k-hop")
-    follow_up = {"row": "gLSTM without k-hop", "label": "", "reach": GLSTM_REACH, "mean": glstm[COLUMNS.index("sssp")],
-                 "std": NOT_PRINTED, "scale": "raw", "source": OTHERS[1][2]}
+    name, means, source = next(result for result in OTHERS if result[0] == "gLSTM without k-hop")
+    follow_up = {"row": name, "label": "", "reach": GLSTM_REACH, "mean": means[COLUMNS.index("sssp")], "std": NOT_PRINTED,
+                 "scale": "raw", "source": source}
     return pd.DataFrame([*rows, follow_up, {"label": "", **SONAR}])
 
 
