@@ -264,7 +264,15 @@ def test_what_a_run_sets_in_torch_is_put_back(tmp_path):
     assert torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled()
 
 
-def test_an_interrupt_ends_the_workers_at_once_and_keeps_the_runs(target, tmp_path, monkeypatch):
+@pytest.fixture
+def interruptible():
+    """Python's own answer to an interrupt, also where a shell started the tests in the background and ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_ends_the_workers_at_once_and_keeps_the_runs(target, tmp_path, monkeypatch, interruptible):
     import sweep_target
 
     monkeypatch.setenv("LOG", str(tmp_path / "log"))
