@@ -211,10 +211,10 @@ def test_the_k_hop_model_with_sums_beats_drew_with_delay_and_with_normalised_she
     """The labels of the paper's table 2, runs of the same setting; sums are what validation keeps for the k-hop model."""
     runs = reading.recorded_runs().query("normalised")
     score = runs.assign(score=np.log10(runs.test_mse)).set_index(["model", "target"]).score
-    shells = "kGCN-SSM, eig(Λ) = 1, identity"
+    k_hop = "kGCN-SSM, eig(Λ) = 1, identity"
     for target in ("diameter", "sssp", "eccentricity"):
         drew = score[("DRew-GCN + delay", target)]
-        sums, normalised = score[(f"{shells}, sum", target)], score[(shells, target)]
+        sums, normalised = score[(f"{k_hop}, sum", target)], score[(k_hop, target)]
         assert min(len(drew), len(sums), len(normalised)) >= 2
         assert sums.max() < drew.min() and sums.mean() < drew.mean() - 0.5, target
         assert normalised.mean() > drew.mean() if target == "diameter" else normalised.max() < drew.min(), target
