@@ -160,6 +160,30 @@ def test_the_seed_decides_all_weights(name):
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
+def repeats(fixed, weights, length=8):
+    """Whether some ``length`` numbers in a row of a matrix stand, up to a factor, in one of the weights."""
+    rows = [t.detach().flatten().unfold(0, length, 1) for t in (fixed, *weights) if t.numel() >= length]
+    wanted, *found = (row / row.norm(dim=1, keepdim=True) for row in rows)
+    return any(bool(((wanted @ row.T).abs() > 1 - 1e-6).any()) for row in found)
+
+
+@pytest.mark.parametrize("name", ["GCN-SSM", "GAT-SSM", "kGCN-SSM"])
+def test_fixed_matrices_are_drawn_apart_from_the_weights(name):
+    def found(**state):
+        model = build(name, 3, 2, 12, 4, readout="mlp", seed=3, kind="uniform", **state)
+        return [repeats(fixed, list(model.parameters())) for fixed in (model.layers[0].Lambda, model.layers[0].B)], model
+
+    apart, model = found()
+    assert apart == [False, False] and not repeats(model.layers[0].Lambda, [model.layers[0].B])
+    same, shared = found(state_seed=3)
+    assert any(same)
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), shared.parameters(), strict=True))
+    (_, other), (_, again) = found(state_seed=4), found(state_seed=4)
+    assert torch.equal(other.layers[0].B, again.layers[0].B) and not torch.equal(other.layers[0].B, model.layers[0].B)
+    with pytest.raises(ValueError, match="state_seed"):
+        found(state_seed=-1)
+
+
 @pytest.mark.parametrize("name", names())
 def test_sparse_operators_give_the_numbers_of_dense_ones(name):
     model = build(name, 3, 2, 6, 3, seed=1).double()

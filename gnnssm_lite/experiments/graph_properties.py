@@ -27,6 +27,7 @@ QUICK = {"graph_properties": {"models": ("GCN",), "targets": ("sssp",), "seeds":
          "table_4": {"models": ("DGC, T = 1",), "targets": ("sssp",), "epochs": 2},
          "raw_labels": {"models": ("DGC, T = 1",), "targets": ("sssp",), "epochs": 2},
          "public_code": {"models": ("GCN, public code",), "targets": ("sssp",), "epochs": 2},
+         "independent_draws": {"models": ("GCN-SSM",), "targets": ("sssp",), "seeds": (0,), "epochs": 2},
          "initial_edge_distance": {"models": ("DGC, T = 1",), "levels": ("node",), "width": 4, "layers": 2},
          "adgn_gamma": {"gammas": (0.0,), "targets": ("sssp",), "every": 1, "width": 4, "layers": 2, "epochs": 2}}
 # label -> (registry name, options of the layers); the first six are the rows of the paper's table 2
@@ -116,12 +117,16 @@ def batches(model: Network, target: str, scale: float, seed: int, device: str = 
             for split, groups in _splits(seed, device).items()}
 
 
-def network(model: str, target: str, width: int, layers: int, seed: int) -> Network:
-    """The network of a row of the tables: linear encoder, layers with tanh, two-layer readout."""
+def network(model: str, target: str, width: int, layers: int, seed: int, independent: bool = False) -> Network:
+    """The network of a row of the tables: linear encoder, layers with tanh, two-layer readout.
+
+    ``Λ`` and ``B`` are drawn from the stream of the weights, as they were when the runs of the tables were recorded;
+    ``independent``: from a stream of their own (:func:`independent_draws` measures the difference).
+    """
     name, options = (PROPERTY_MODELS | PUBLIC_CODE)[model]
     activation = {} if name in UNACTIVATED else {"activation": "tanh"}
-    return build(name, 2, 1, width, layers, level=level_of(target), seed=seed, **activation,
-                 **{"readout": "mlp"} | options)
+    return build(name, 2, 1, width, layers, level=level_of(target), seed=seed, state_seed=None if independent else seed,
+                 **activation, **{"readout": "mlp"} | options)
 
 
 def level_of(target: str) -> str:
@@ -167,16 +172,17 @@ def _first(argument: torch.Tensor | list[torch.Tensor]) -> torch.Tensor | list[t
 
 
 def graph_properties_run(model: str, target: str, seed: int, width: int, layers: int, lr: float, epochs: int,
-                         patience: int, normalised: bool, data_seed: int, device: str,
+                         patience: int, normalised: bool, data_seed: int, device: str, independent: bool = False,
                          checkpoint: str | None = None) -> dict[str, object]:
     """One run: errors in label units squared, of the weights with the lowest validation error.
 
-    With ``normalised`` the network learns labels divided by their training maximum, else the labels as they are.
+    With ``normalised`` the network learns labels divided by their training maximum, else the labels as they are;
+    ``independent``: see :func:`network`.
     """
     flush_denormals()
     maximum = datasets.label_maximum(data_seed)[target]
     scale = maximum if normalised else 1.0
-    net = network(model, target, width, layers, seed).to(device)
+    net = network(model, target, width, layers, seed, independent).to(device)
     data = batches(net, target, scale, data_seed, device)
     config = TrainingConfig(max_epochs=epochs, patience=patience, lr=lr, weight_decay=1e-6, seed=seed)
     scores = train_regression(net, data["train"], data["validation"], data["test"], config, checkpoint=checkpoint)
@@ -205,6 +211,21 @@ def graph_properties(models: Sequence[str] = FOUR_SEEDS, targets: Sequence[str] 
     done = sweep("graph_properties", graph_properties_run, runs, progress=progress, jobs=jobs, executor=executor)
     # Early runs also hold a distance before training, on fewer graphs than after it: see initial_edge_distance.
     return done.drop(columns="edge_distance_at_first", errors="ignore")
+
+
+def independent_draws(models: Sequence[str] = ("GCN-SSM, eig(Λ) = 1, identity", "kGCN-SSM, eig(Λ) = 1, identity, sum"),
+                      targets: Sequence[str] = TARGETS, seeds: Sequence[int] = (0, 1, 2, 3), epochs: int = 1500,
+                      device: str = "cpu", jobs: int = 1, executor: Executor | None = None,
+                      progress: bool = False) -> pd.DataFrame:
+    """:func:`graph_properties` with ``Λ`` and ``B`` from a stream of their own: do the tables depend on it?
+
+    In the other runs ``Λ`` and ``B`` repeat, up to their scale, numbers of the encoder, the readout and the couplings.
+
+    Args, Returns: as :func:`graph_properties`.
+    """
+    runs = grid(seed=seeds, model=models, target=targets, width=[20], layers=[10], lr=[0.003], epochs=[epochs],
+                patience=[100], normalised=[True], data_seed=[1234], device=[device], independent=[True])
+    return sweep("graph_properties", graph_properties_run, runs, progress=progress, jobs=jobs, executor=executor)
 
 
 def loader_score(runs: pd.DataFrame) -> pd.Series:

@@ -38,8 +38,8 @@ def ring_transfer_run(model: str, num_nodes: int, seed: int, lr: float, hidden: 
     flush_denormals()
     task = ring_transfer(num_nodes, num_graphs=5).to(device)
     name, options = TRANSFER_MODELS[model]
-    network = build(name, task.num_classes, task.num_classes, hidden, task.distance, seed=seed, activation="tanh",
-                    **options).to(device)
+    network = build(name, task.num_classes, task.num_classes, hidden, task.distance, seed=seed, state_seed=seed,
+                    activation="tanh", **options).to(device)  # state_seed: see graph_properties.independent_draws
     config = TrainingConfig(max_epochs=epochs, patience=patience, lr=lr, weight_decay=0.0, seed=seed, clip=1.0, goal=0.01)
     scores = train_transfer(network, task, config, checkpoint=checkpoint)
     history = scores.pop("history")

@@ -5,6 +5,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -295,7 +296,8 @@ def _known(argument: str, name: str, known: Iterable[str], error: type[Exception
 
 
 def build(name: str, in_dim: int, out_dim: int, hidden_dim: int, num_layers: int, level: str = "node",
-          dropout: float = 0.0, seed: int = 0, readout: str = "linear", **options: object) -> Network:
+          dropout: float = 0.0, seed: int = 0, readout: str = "linear", state_seed: int | None = None,
+          **options: object) -> Network:
     """A network by the name of its layer: linear encoder, ``num_layers`` layers of width ``hidden_dim``, readout.
 
     Args:
@@ -304,6 +306,8 @@ def build(name: str, in_dim: int, out_dim: int, hidden_dim: int, num_layers: int
         level: ``"node"``: one output a node; ``"graph"``: one a graph, from sum, maximum and mean over its nodes.
         dropout: see :class:`Network`.
         seed: of weights, ``Λ`` and ``B``; torch's global generator is left as it was.
+        state_seed: of ``Λ`` and ``B`` alone; ``None``: one that follows from ``seed`` and whose stream is not that of the
+            weights. With ``state_seed=seed`` it is: ``Λ`` and ``B`` then repeat the weights' numbers, up to their scale.
         readout: ``"linear"``; ``"mlp"``: Linear, LeakyReLU, Linear, of width ``hidden_dim``; ``"mlp_leaky"``: of half the
             width of its input, and with another LeakyReLU on the output, as in the public code of the graph-property
             benchmark.
@@ -324,15 +328,23 @@ def build(name: str, in_dim: int, out_dim: int, hidden_dim: int, num_layers: int
     in_dim, out_dim = check_int("in_dim", in_dim, 1), check_int("out_dim", out_dim, 1)
     depth = check_int("num_layers", num_layers, 0)
     width = check_int("hidden_dim", hidden_dim, 1) * (3 if level == "graph" else 1)
+    seed = check_int("seed", seed, 0)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(check_int("seed", seed, 0))
+        torch.manual_seed(seed)
         encoder, last = nn.Linear(in_dim, hidden_dim), _readout(readout, width, hidden_dim, out_dim)
-        layers = REGISTRY[name](hidden_dim, depth, torch.Generator().manual_seed(seed), **options)
+        layers = REGISTRY[name](hidden_dim, depth, _state_generator(seed, state_seed), **options)
     given = [option for option, value in options.items() if isinstance(value, nn.Module)]
     if given and len(set(layers)) > 1:
         raise TypeError(f"{given[0]} must be no module in a network of several layers, which would all hold the same one; "
                         "make the layers and pass them to Network")
     return Network(encoder, layers, last, dropout, level)
+
+
+def _state_generator(seed: int, state_seed: int | None) -> torch.Generator:
+    """A generator of ``Λ`` and ``B``. Seeded as the weights are, they would be the weights' own numbers again."""
+    if state_seed is None:
+        state_seed = int(np.random.SeedSequence(seed, spawn_key=(1,)).generate_state(1)[0])
+    return torch.Generator().manual_seed(check_int("state_seed", state_seed, 0))
 
 
 def _readout(kind: str, width: int, hidden_dim: int, out_dim: int) -> nn.Module:
