@@ -121,7 +121,7 @@ def network(model: str, target: str, width: int, layers: int, seed: int, indepen
     """The network of a row of the tables: linear encoder, layers with tanh, two-layer readout.
 
     ``Λ`` and ``B`` are drawn from the stream of the weights, as they were when the runs of the tables were recorded;
-    ``independent``: from a stream of their own (:func:`independent_draws` measures the difference).
+    ``independent``: from a stream of their own (the experiment ``independent_draws`` measures the difference).
     """
     name, options = (PROPERTY_MODELS | PUBLIC_CODE)[model]
     activation = {} if name in UNACTIVATED else {"activation": "tanh"}

@@ -33,7 +33,7 @@ def cora_depth_run(model: str, depth: int, seed: int, hidden: int, lr: float, ep
     data.x = graphs.to_sparse(data.x)
     name, options = DEPTH_MODELS[model]
     network = build(name, data.num_features, data.num_classes, hidden, depth, dropout=0.5, seed=seed, state_seed=seed,
-                    activation="tanh", **options).to(device)  # state_seed: see graph_properties.independent_draws
+                    activation="tanh", **options).to(device)  # state_seed: see graph_properties.network
     config = TrainingConfig(max_epochs=epochs, patience=patience, lr=lr, weight_decay=5e-4, seed=seed)
     scores = train_node_classifier(network, data, config, checkpoint=checkpoint)
     history = scores.pop("history")

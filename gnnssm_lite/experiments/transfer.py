@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..datasets import ring_transfer
 from ..device import flush_denormals
-from ..models import build
+from ..models import Network, build
 from ..training import TrainingConfig, train_transfer
 from .runner import chosen, grid, sweep
 
@@ -32,16 +32,20 @@ TRANSFER_MODELS: dict[str, tuple[str, dict]] = {
 }
 
 
+def network(model: str, layers: int, hidden: int, seed: int, num_classes: int = 5) -> Network:
+    """The network of a recorded run before training; ``Λ`` and ``B`` share its seed, as in ``graph_properties.network``."""
+    name, options = TRANSFER_MODELS[model]
+    return build(name, num_classes, num_classes, hidden, layers, seed=seed, state_seed=seed, activation="tanh", **options)
+
+
 def ring_transfer_run(model: str, num_nodes: int, seed: int, lr: float, hidden: int, epochs: int, patience: int,
                       device: str, checkpoint: str | None = None) -> dict[str, object]:
     """One run: ``num_nodes // 2`` layers, so that the last one is the first that can know the class without shells."""
     flush_denormals()
     task = ring_transfer(num_nodes, num_graphs=5).to(device)
-    name, options = TRANSFER_MODELS[model]
-    network = build(name, task.num_classes, task.num_classes, hidden, task.distance, seed=seed, state_seed=seed,
-                    activation="tanh", **options).to(device)  # state_seed: see graph_properties.independent_draws
+    net = network(model, task.distance, hidden, seed, task.num_classes).to(device)
     config = TrainingConfig(max_epochs=epochs, patience=patience, lr=lr, weight_decay=0.0, seed=seed, clip=1.0, goal=0.01)
-    scores = train_transfer(network, task, config, checkpoint=checkpoint)
+    scores = train_transfer(net, task, config, checkpoint=checkpoint)
     history = scores.pop("history")
     return scores | {"distance": task.distance, "history": history.to_dict("list")}
 
