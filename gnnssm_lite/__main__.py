@@ -39,19 +39,19 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ninterrupted; runs that ended are kept, and the same command continues", file=sys.stderr)
+        print("\ninterrupted; of a sweep, runs that ended are kept, and the same command continues", file=sys.stderr)
         return 130
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m gnnssm_lite", description=__doc__,
+    parser = argparse.ArgumentParser(prog="python -m gnnssm_lite", description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="experiments, which of them are recorded, and how far their sweeps are")
-    show = commands.add_parser("show", help="a recorded result and its provenance")
+    show = commands.add_parser("show", allow_abbrev=False, help="a recorded result and its provenance")
     show.add_argument("name")
     show.add_argument("--out", help="folder to read from (default: book/results of the checkout)")
-    run = commands.add_parser("run", help="run experiments and record them")
+    run = commands.add_parser("run", allow_abbrev=False, help="run experiments and record them")
     run.add_argument("names", nargs="+", metavar="name")
     run.add_argument("--device", help="cpu (default), or auto for an accelerator if there is one")
     run.add_argument("--seeds", type=int, help="number of seeds, 0 to SEEDS - 1")
@@ -118,7 +118,7 @@ def _run_one(name: str, chosen: dict, device: object, options: argparse.Namespac
         frame = experiments.run(name, **chosen)
     synchronize(device)
     seconds = time.perf_counter() - start
-    if options.finished and options.out is None:
+    if options.finished and options.out is None and not options.quick:
         _keep_larger(name, len(frame))
     if options.quick and options.out is None:
         print(frame)
@@ -160,8 +160,9 @@ def _chosen(name: str, options: argparse.Namespace, device: str) -> dict:
             raise ValueError(f"{flag} is for experiments that are sweeps; {name} is not one")
     for key in asked:
         if key not in takes:
-            known = ", ".join(flag for parameter, flag in FLAGS.items() if parameter in takes)
-            raise ValueError(f"{name} does not take {FLAGS[key]}; it takes {known}, --quick and --out")
+            known = [flag for parameter, flag in FLAGS.items() if parameter in takes]
+            known += ["--quick"] if name in getattr(_module(name), "QUICK", {}) else []
+            raise ValueError(f"{name} does not take {FLAGS[key]}; it takes {', '.join(known)}{' and ' * bool(known)}--out")
     if options.jobs is not None and options.scheduler is not None:
         raise ValueError("--jobs counts local processes; with --scheduler the workers of the cluster decide")
     for key in {"seeds", "jobs"} & set(asked):
@@ -169,8 +170,18 @@ def _chosen(name: str, options: argparse.Namespace, device: str) -> dict:
     asked.pop("executor", None)
     if "seeds" in asked:
         asked["seeds"] = list(range(asked["seeds"]))
+        if options.out is None and not options.quick:
+            _check_seeds(name, options.seeds)
     given = {key: value for key, value in {"device": device, "progress": True}.items() if key in takes}
     return (_quick(name) if options.quick else {}) | given | asked
+
+
+def _check_seeds(name: str, seeds: int) -> None:
+    """A run of fewer seeds must not replace a record of more."""
+    with contextlib.suppress(FileNotFoundError):
+        recorded = len(records.provenance(name)["config"].get("seeds", ()))
+        if seeds < recorded:
+            raise ValueError(f"the recorded {name} has {recorded} seeds; a run of {seeds} is recorded only with --out")
 
 
 def _quick(name: str) -> dict:

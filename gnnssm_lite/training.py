@@ -104,7 +104,7 @@ def fit(model: nn.Module, batches: Callable[[], Iterable], loss: Callable[[nn.Mo
         ValueError: the model has no parameters; an epoch has no batch; the checkpoint cannot be read, lies in no folder, or
             belongs to another configuration or to a model that starts from other weights.
     """
-    device, start = _device_of(model), _fingerprint(model)
+    device, start = _device_of(model), _fingerprint(model) if checkpoint is not None else ""
     if checkpoint is not None and not Path(checkpoint).resolve().parent.is_dir():
         raise ValueError(f"checkpoint must lie in an existing folder; it was {os.fspath(checkpoint)!r}")
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
@@ -119,10 +119,10 @@ def fit(model: nn.Module, batches: Callable[[], Iterable], loss: Callable[[nn.Mo
             model.eval()
             with torch.no_grad():
                 score = _checked_score(validate(model), state["epoch"])
-            seen = (watch(model, state["epoch"]) or {}) if watch is not None else {}
+            seen = {key: _python(value) for key, value in (watch(model, state["epoch"]) or {}).items()} if watch else {}
             state["history"].append({"epoch": state["epoch"], "loss": training_loss, "validation": score} | seen)
             if score < state["best"]:
-                state |= {"best": score, "best_epoch": state["epoch"], "weights": copy.deepcopy(model.state_dict())}
+                state |= {"best": score, "best_epoch": state["epoch"], "weights": _copied(model.state_dict())}
             state["epoch"] += 1
             bar.update()
             bar.set_postfix(validation=f"{score:.4g}", best=f"{state['best']:.4g}")
@@ -148,8 +148,20 @@ def _fingerprint(model: nn.Module) -> str:
     content = hashlib.sha256()
     for name, value in model.state_dict().items():
         if isinstance(value, Tensor) and not is_lazy(value):
-            content.update(name.encode() + value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+            dense = value.detach().to_dense() if value.layout != torch.strided else value.detach()
+            content.update(name.encode() + dense.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return content.hexdigest()
+
+
+def _copied(weights: dict) -> dict:
+    """A copy of a model's state; ``copy.deepcopy`` alone knows no sparse tensors."""
+    return {name: value.clone() if isinstance(value, Tensor) and not is_lazy(value) else copy.deepcopy(value)
+            for name, value in weights.items()}
+
+
+def _python(value: object) -> object:
+    """A number of numpy or torch as Python's: a checkpoint is read by a loader that knows no other."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def _checked_score(score: object, epoch: int) -> float:
@@ -197,6 +209,8 @@ def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, conf
             device: torch.device, start: str) -> dict:
     try:
         content = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(content, dict) or set(content) != {"config", "model", "optimizer", "rng", "state"}:
+            raise ValueError("it holds something else")
     except Exception as error:  # torch has no one error for a file that is not whole
         raise ValueError(f"checkpoint must be a file that fit wrote; {path} cannot be read ({error}). Delete it to start "
                          "this run anew") from error
@@ -283,7 +297,13 @@ class Batch:
 
 
 def mean_squared_error(model: nn.Module, batches: Sequence[Batch]) -> float:
-    """Mean over all graphs of the squared error, which for node tasks is a graph's mean over its nodes."""
+    """Mean over all graphs of the squared error, which for node tasks is a graph's mean over its nodes.
+
+    Raises:
+        ValueError: there is no batch, or targets have another shape than outputs.
+    """
+    if not len(batches):
+        raise ValueError("batches must hold at least one batch; it was empty")
     model.eval()
     with torch.no_grad():
         total = sum(len(b.y) * nn.functional.mse_loss(_outputs(model, b), b.y).double() for b in batches)

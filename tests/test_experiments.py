@@ -164,7 +164,37 @@ def test_results_without_room_leave_the_old_record_whole(tmp_path, monkeypatch):
 def test_results_beside_the_provenance_of_others_are_refused(tmp_path):
     path = records.record("x", pd.DataFrame({"value": [1.0, 2.0]}), {}, torch.device("cpu"), 1.0, tmp_path)
     path.write_text("value\n1.0\n")
-    with pytest.raises(ValueError, match="must have the 2 rows that its provenance says; it has 1"):
+    with pytest.raises(ValueError, match="must be the file whose SHA-256 its provenance says"):
+        records.results("x", tmp_path)
+
+
+def test_a_stop_between_the_two_files_of_a_record_is_noticed(tmp_path, monkeypatch):
+    records.record("x", pd.DataFrame({"value": [1.0, 2.0]}), {"lr": 1}, torch.device("cpu"), 1.0, tmp_path)
+    replace = os.replace
+
+    def stop(source, target):
+        if str(target).endswith("x.csv"):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(records.os, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        records.record("x", pd.DataFrame({"value": [7.0, 8.0]}), {"lr": 9}, torch.device("cpu"), 1.0, tmp_path)
+    with pytest.raises(ValueError, match="were not written together"):
+        records.results("x", tmp_path)
+
+
+def test_a_record_survives_other_ends_of_lines(tmp_path):
+    path = records.record("x", pd.DataFrame({"value": [1.0, 2.0]}), {}, torch.device("cpu"), 1.0, tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert records.results("x", tmp_path).value.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("content", ['{"layout": 1, "na', "[1]"])
+def test_a_provenance_that_is_none_is_named(tmp_path, content):
+    records.record("x", pd.DataFrame({"value": [1.0]}), {}, torch.device("cpu"), 1.0, tmp_path)
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(ValueError, match="x.json"):
         records.results("x", tmp_path)
 
 

@@ -19,7 +19,16 @@ from gnnssm_lite.graphs import (
     symmetric_eigen,
 )
 from gnnssm_lite.jacobian import layer_jacobian, product_jacobian
-from gnnssm_lite.models import GCN, DelayGCN, DRewGCN, companion_matrix, delay_state_space, shell_operators
+from gnnssm_lite.models import (
+    GCN,
+    DelayGCN,
+    DRewGCN,
+    batch_shell_operators,
+    companion_matrix,
+    delay_state_space,
+    kGCN,
+    shell_operators,
+)
 from gnnssm_lite.smoothing import trajectory, walk
 
 F64 = torch.float64
@@ -281,7 +290,13 @@ def test_delay_multiplies_the_number_of_eigenvalues_by_the_memory():
     (lambda: DelayGCN(2, 1)(torch.ones(4, 2), [torch.eye(3)]), ValueError, r"shells\[0\]"),
     (lambda: DelayGCN(2, 1)(torch.ones(4, 2), [torch.eye(4).double()]), TypeError, "dtype"),
     (lambda: DelayGCN(2, 3)(torch.ones(4, 2), [torch.eye(4)] * 3), ValueError, "lift"),
+    (lambda: DelayGCN(2, 1, residual=float("nan")), ValueError, "residual must be a finite number"),
+    (lambda: kGCN(4, 4)(torch.ones(3, 5), [torch.eye(3)]), ValueError, "h must have 4 features"),
+    (lambda: DRewGCN(4, 2)(torch.ones(3, 5), [torch.eye(3)]), ValueError, "h must have 4 features"),
+    (lambda: kGCN(4, 4)(torch.ones(3, 4).double(), [torch.eye(3).double()]), TypeError, "h must have the dtype of the layer"),
+    (lambda: batch_shell_operators(np.zeros((3, 3)), 2), TypeError, "distance must be a torch.Tensor"),
     (lambda: delay_state_space(DelayGCN(2, 1), [torch.eye(4)]), ValueError, "linear"),
+    (lambda: delay_state_space(DelayGCN(2, 1, activation=None), []), ValueError, "shells must hold at least one operator"),
     (lambda: companion_matrix([]), ValueError, "blocks"),
     (lambda: companion_matrix([torch.eye(2), torch.eye(3)]), ValueError, "blocks"),
 ])

@@ -414,6 +414,39 @@ def test_the_released_graphs_load_as_batches(released):
             assert torch.equal(batch.x, known.x) and torch.equal(batch.source, known.source) and (batch.kind == -1).all()
 
 
+def changed(path, change):
+    parts = torch.load(path, weights_only=True)
+    change(*parts)
+    torch.save(parts, path)
+    return path
+
+
+def test_a_column_with_nan_holds_no_label(released):
+    def change(adjacency, x, node, graph):
+        node["train"][0][0, 0, 0] = torch.nan
+    table = datasets.released_columns(changed(released, change))
+    assert (table.difference[table.level.eq("node") & table.column.eq(0)] == torch.inf).all()
+    assert set(table.label[table.difference < 1e-4]) == {"eccentricity", "laplacian", "diameter"}
+
+
+@pytest.mark.parametrize(("part", "value", "message"), [
+    (0, lambda A: 0.5 * A, "symmetric, 0 or 1"), (0, lambda A: A.triu(), "symmetric, 0 or 1"), (0, lambda A: A + torch.eye(25), "diagonal"),
+    (0, lambda A: A[:, :-1, :-1], "shapes"), (1, lambda x: x * torch.nan, "finite"), (1, lambda x: x * 0, "1 at one node")])
+def test_released_graphs_that_are_none_are_refused(released, part, value, message):
+    def change(*parts):
+        parts[part]["train"][0] = value(parts[part]["train"][0])
+    with pytest.raises(DataFileError, match=message):
+        datasets.load_released(changed(released, change))
+
+
+def test_one_graph_of_a_batch_is_taken_by_a_slice(released):
+    batch = datasets.load_released(released)["test"][0]
+    assert len(batch[:1]) == 1 and batch[torch.tensor([3])].x.equal(batch.x[3:4])
+    for index in (0, torch.tensor(0)):
+        with pytest.raises(TypeError, match="graphs must be a slice or a tensor of indices"):
+            batch[index]
+
+
 class Trap:
     def __reduce__(self):
         return pytest.fail, ("code in the file was run",)

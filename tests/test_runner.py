@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -417,10 +418,14 @@ def test_an_accelerator_names_operations_without_a_deterministic_form():
 
 
 def test_the_record_of_a_sweep_names_the_commits_of_its_runs(tmp_path):
-    runs = [{"commit": commit, "seconds": 1.5, "device": "cpu", "date": "2026-01-02", "deterministic": True} for commit in "bab"]
+    runs = [{"commit": commit, "seconds": 1.5, "device": "cpu", "date": "2026-01-02", "deterministic": True,
+             "threads": 1, "resumed": commit == "a"} for commit in "bab"]
     records.record("toy", pd.DataFrame({"seed": [0]}), {}, torch.device("cpu"), 0.1, tmp_path, runs)
     summary = records.provenance("toy", tmp_path)["runs"]
     assert summary["commits"] == ["a", "b"] and summary["wall_time_s"] == 4.5 and summary["number"] == 3
+    assert summary["threads"] == [1] and summary["resumed"] == 1
+    assert records.describe_run("toy", tmp_path).startswith("3 recorded runs of 2026-01-02 on cpu, torch ")
+    assert records.describe_run("toy", tmp_path).endswith(", 2 commits, which book/results/toy.json lists.")
 
 
 # ----------------------------------------------------------------------------------------------- grids and results
@@ -675,7 +680,7 @@ def test_every_experiment_has_a_quick_form(name, tmp_path, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in records.results_dir().iterdir()}
     begin = time.process_time()
     assert main(["run", name, "--quick", "--out", str(tmp_path)]) == 0
-    assert time.process_time() - begin < 30
+    assert time.process_time() - begin < 120  # no measurement: it tells a quick form from a full one, also beside other work
     assert len(records.results(name, tmp_path)) == records.provenance(name, tmp_path)["rows"] > 0
     assert before == {path: path.stat().st_mtime_ns for path in records.results_dir().iterdir()}
 
@@ -688,6 +693,7 @@ def test_quick_results_never_replace_a_record(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["lemma_3_1", "--jobs", "2"], "lemma_3_1 does not take --jobs; it takes --device, --seeds, --quick and --out"),
+    (["published_tables", "--device", "cpu"], "published_tables does not take --device; it takes --quick and --out"),
     (["lemma_3_1", "--scheduler", "tcp://x:1"], "lemma_3_1 does not take --scheduler"),
     (["lemma_3_1", "--seeds", "0"], "--seeds must be at least 1; it was 0"),
     (["cora_depth", "--jobs", "-1"], "--jobs must be at least 1; it was -1"),
@@ -870,7 +876,7 @@ def test_the_recorded_runs_of_the_main_experiment_can_be_continued(tmp_path, mon
     name = "graph_properties"
     monkeypatch.setenv("GNNSSM_CACHE", str(tmp_path / "cache"))
     frame, origin = experiments.results(name), experiments.provenance(name) | {"versions": records.versions()}
-    frame.to_csv(tmp_path / f"{name}.csv", index=False)
+    shutil.copy(records.results_dir() / f"{name}.csv", tmp_path)
     (tmp_path / f"{name}.json").write_text(json.dumps(origin))
     assert main(["run", name, "--continue", "--finished", "--out", str(tmp_path)]) == 0
     again, order = records.results(name, tmp_path), ["model", "target", "seed"]
@@ -884,6 +890,87 @@ def test_the_recorded_runs_of_the_main_experiment_can_be_continued(tmp_path, mon
     assert "it was made with {'torch': '1.0'}" in capsys.readouterr().err
     assert main(["run", "lemma_3_1", "--continue"]) == 2
     assert "--continue is for experiments that are sweeps" in capsys.readouterr().err
+
+
+def test_a_run_file_that_is_not_whole_is_moved_aside_when_a_record_is_continued(tmp_path):
+    configs = grid(value=[1, 2, 3])
+    with runner.collect_runs() as runs:
+        frame = sweep("early", double, configs, tmp_path / "there")
+    records.record("early", frame, {"values": 3}, torch.device("cpu"), 1.0, tmp_path, runs)
+    path = run_path("early", configs[0], tmp_path / "here")
+    path.parent.mkdir(parents=True)
+    path.write_text('{"layout": 2, ')
+    with runner.continued(records.results("early", tmp_path), records.provenance("early", tmp_path)):
+        again = sweep("early", double, configs, tmp_path / "here")
+    pd.testing.assert_frame_equal(again, frame, check_dtype=False)
+    assert len(list(path.parent.glob("*.corrupt"))) == 1
+
+
+def trained_briefly(seed, checkpoint=None):
+    """Takes a checkpoint, and stops halfway as long as the file STOP lies beside it."""
+    if checkpoint.with_name("STOP").exists():
+        checkpoint.write_text("half")
+        raise KeyboardInterrupt
+    return {"value": seed}
+
+
+def test_a_run_that_other_code_goes_on_with_names_both_commits(tmp_path, monkeypatch):
+    path = run_path("kill", {"seed": 0}, tmp_path)
+    path.parent.mkdir(parents=True)
+    path.with_name("STOP").touch()
+    monkeypatch.setattr(runner, "_loaded_commit", lambda: "a")
+    with pytest.raises(KeyboardInterrupt):
+        sweep("kill", trained_briefly, [{"seed": 0}], tmp_path)
+    path.with_name("STOP").unlink()
+    monkeypatch.setattr(runner, "_loaded_commit", lambda: "b")
+    with runner.collect_runs() as runs:
+        sweep("kill", trained_briefly, [{"seed": 0}, {"seed": 1}], tmp_path)
+    assert [(run["commit"], run["resumed"]) for run in runs] == [(["a", "b"], True), ("b", False)]
+    assert {file.suffix for file in path.parent.iterdir()} == {".json"}
+
+
+def test_functions_of_a_notebook_are_refused_for_other_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(double, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "double", double, raising=False)
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    with pytest.raises(TypeError, match="function must be defined at the top of a module"):
+        sweep("notebook", double, [{"value": 1}], tmp_path, jobs=2)
+    assert list(sweep("notebook", double, [{"value": 1}], tmp_path).doubled) == [2.0]
+
+
+def test_waiting_for_a_run_held_elsewhere_starts_no_pool_again_and_again(tmp_path, monkeypatch):
+    started = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, jobs, **options):
+            started.append(jobs)
+            super().__init__(jobs)
+
+    monkeypatch.setattr(runner, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(runner, "POLL_SECONDS", 0.05)
+    path = run_path("held", {"value": 1}, tmp_path)
+    path.parent.mkdir(parents=True)
+    lock = FileLock(path.with_suffix(".lock"), thread_local=False)
+    lock.acquire()
+    release = threading.Timer(1.0, lock.release)
+    release.start()
+    assert list(sweep("held", double, [{"value": 1}], tmp_path, jobs=2).doubled) == [2.0]
+    assert len(started) <= 3
+
+
+@pytest.mark.parametrize("arguments", [["run", "lemma_3_1", "--seed", "3"], ["run", "lemma_3_1", "--fin"]])
+def test_options_are_not_guessed_from_their_beginnings(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "unrecognized arguments" in capsys.readouterr().err
+
+
+def test_a_run_of_fewer_seeds_does_not_replace_a_record(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(records, "results_dir", lambda: tmp_path)
+    records.record("lemma_3_1", pd.DataFrame({"x": [1, 2]}), {"seeds": [0, 1]}, torch.device("cpu"), 1.0, tmp_path)
+    assert main(["run", "lemma_3_1", "--seeds", "1"]) == 2
+    assert "has 2 seeds; a run of 1 is recorded only with --out" in capsys.readouterr().err
+    assert len(records.results("lemma_3_1", tmp_path)) == 2
 
 
 def test_the_option_with_the_lowest_mean_score_is_chosen_in_each_group():

@@ -1,6 +1,7 @@
 """The training loop: reproducible, resumable, stopped on validation only."""
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from torch_geometric.nn import GCNConv
 from gnnssm_lite import graphs
 from gnnssm_lite.datasets import karate_club, ring_transfer
 from gnnssm_lite.models import GNNSSM, Network, build, names, state_matrix
-from gnnssm_lite.training import TrainingConfig, accuracy, fit, train_node_classifier, train_transfer
+from gnnssm_lite.training import TrainingConfig, accuracy, fit, mean_squared_error, train_node_classifier, train_transfer
 
 
 @pytest.fixture
@@ -283,3 +284,51 @@ def test_masks_that_are_numbers_are_refused():
     model = build("GCN", data.num_features, int(data.y.max()) + 1, 4, 1)
     with pytest.raises(ValueError, match=r"train_mask must be boolean with the shape \(34,\); it was torch.int64"):
         train_node_classifier(model, data, TrainingConfig(max_epochs=1))
+
+
+@pytest.mark.parametrize("content", [torch.nn.Linear(2, 1).state_dict(), torch.ones(3), {"state": 3}])
+def test_a_file_of_torch_that_is_no_checkpoint_is_refused(tmp_path, content):
+    x, path = torch.ones(8, 2), tmp_path / "run.checkpoint"
+    torch.save(content, path)
+    loss = _squares(torch.zeros(8, 1))
+    with pytest.raises(ValueError, match="checkpoint must be a file that fit wrote"):
+        fit(_linear(0), lambda: [x], loss, lambda m: float(loss(m, x)), TrainingConfig(max_epochs=2), path)
+
+
+def test_numbers_of_numpy_and_torch_from_watch_survive_an_interruption(tmp_path):
+    x, path, loss = torch.ones(8, 2), tmp_path / "run.checkpoint", _squares(torch.ones(8, 1))
+    config = TrainingConfig(max_epochs=25)
+
+    def watching(stop):
+        def watch(model, epoch):
+            if epoch == stop:
+                raise KeyboardInterrupt
+            return {"numpy": np.float64(epoch), "torch": model.weight.detach().sum()}
+        return watch
+    with pytest.raises(KeyboardInterrupt):
+        fit(_linear(0), lambda: [x], loss, lambda m: float(loss(m, x)), config, path, watch=watching(12))
+    resumed = fit(_linear(0), lambda: [x], loss, lambda m: float(loss(m, x)), config, path, watch=watching(99)).history
+    at_once = fit(_linear(0), lambda: [x], loss, lambda m: float(loss(m, x)), config, watch=watching(99)).history
+    assert resumed.equals(at_once) and list(resumed.numpy) == list(range(25)) and resumed.torch.dtype == float
+
+
+def test_a_model_may_hold_a_sparse_operator(tmp_path):
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = _linear(0)
+            self.register_buffer("S", torch.eye(8).to_sparse_csr())
+
+        def forward(self, x):
+            return self.S @ self.linear(x)
+
+    x, loss = torch.ones(8, 2), _squares(torch.zeros(8, 1))
+    for checkpoint in (None, tmp_path / "run.checkpoint"):
+        model = Fixed()
+        result = fit(model, lambda: [x], loss, lambda m: float(loss(m, x)), TrainingConfig(max_epochs=12), checkpoint)
+        assert len(result.history) == 12 and float(loss(model, x)) == result.best_validation < result.history.validation[0]
+
+
+def test_the_error_of_no_batch_is_refused():
+    with pytest.raises(ValueError, match="batches must hold at least one batch"):
+        mean_squared_error(_linear(0), [])

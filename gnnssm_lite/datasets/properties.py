@@ -84,6 +84,8 @@ class PropertyBatch:
 
     def __getitem__(self, graphs: slice | Tensor) -> PropertyBatch:
         """The graphs of a slice or an index tensor, as a batch."""
+        if not isinstance(graphs, (slice, Tensor)) or (isinstance(graphs, Tensor) and graphs.dim() != 1):
+            raise TypeError(f"graphs must be a slice or a tensor of indices, so that a batch remains; it was {graphs!r}")
         return self._each(lambda tensor: tensor[graphs])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> PropertyBatch:
@@ -281,8 +283,8 @@ def released_columns(path: str | Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: there is no such file.
-        DataFileError: the file is not a tuple (adjacency, features, node labels, graph labels) of plain tensors. It is
-            read without running any code that it may hold.
+        DataFileError: the file is not a tuple (adjacency, features, node labels, graph labels) of plain tensors, or its
+            graphs are not as :class:`PropertyBatch` has them. It is read without running any code that it may hold.
 
     Source:
         the file ``graph_prop_pred/data.tar.gz`` beside the code of Gravina et al. (2023).
@@ -295,6 +297,7 @@ def released_columns(path: str | Path) -> pd.DataFrame:
             for level, names, given in zip(("node", "graph"), (NODE_LABELS, ("diameter",)), columns, strict=True):
                 for column, name in itertools.product(range(given.shape[-1]), names):
                     gap = float(np.abs(given[..., column].double().numpy() - labels[name]).max())
+                    gap = math.inf if math.isnan(gap) else gap  # a column with NaN holds no label
                     largest[level, column, name] = max(gap, largest.get((level, column, name), 0.0))
     return pd.DataFrame([(*key, gap) for key, gap in largest.items()], columns=["level", "column", "label", "difference"])
 
@@ -333,12 +336,24 @@ def _read_released(path: Path) -> tuple[dict[str, list[Tensor]], ...]:
         dims = [{groups.dim() for groups in itertools.chain(*part.values())} for part in parts]
         if dims != [{3}, {3}, {3}, {2}]:
             raise ValueError(f"it holds arrays of {dims} dimensions")
+        for A, x in itertools.chain.from_iterable(zip(parts[0][name], parts[1][name], strict=True) for name in parts[0]):
+            _check_graphs(A, x)
     except (pickle.UnpicklingError, tarfile.TarError, EOFError, RuntimeError, ValueError, TypeError, KeyError,
             AttributeError) as error:
         raise DataFileError(
             f"path must be {RELEASED} or the archive with it, plain tensors only; {path} is not ({error}). Nothing was run."
         ) from error
     return parts
+
+
+def _check_graphs(A: Tensor, x: Tensor) -> None:
+    if A.shape[-1] != A.shape[-2] or x.shape[:2] != A.shape[:2] or x.shape[2] < 2:
+        raise ValueError(f"its adjacency and features have the shapes {tuple(A.shape)} and {tuple(x.shape)}")
+    if not ((A == 0) | (A == 1)).all() or not torch.equal(A, A.mT) or A.diagonal(dim1=-2, dim2=-1).any():
+        raise ValueError("an adjacency matrix must be symmetric, 0 or 1, with an empty diagonal")
+    one_hot = ((x[..., 0] == 0) | (x[..., 0] == 1)).all() and (x[..., 0].sum(1) == 1).all()
+    if not x.isfinite().all() or not one_hot:
+        raise ValueError("features must be finite, the first of them 1 at one node of each graph and 0 elsewhere")
 
 
 def _released_bytes(path: Path) -> bytes:

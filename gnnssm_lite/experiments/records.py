@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -39,12 +41,15 @@ def results(name: str, folder: str | os.PathLike | None = None) -> pd.DataFrame:
     if not path.is_file():
         known = sorted(p.stem for p in folder.glob("*.csv"))
         raise FileNotFoundError(f"no results are recorded for {name!r} in {folder}; there are {known}")
-    rows = provenance(name, folder)["rows"]
-    frame = pd.read_csv(path) if rows else pd.DataFrame()
-    if len(frame) != rows:
-        raise ValueError(f"{path} must have the {rows} rows that its provenance says; it has {len(frame)}: they were not "
-                         "written together. Record the experiment again")
-    return frame
+    origin, content = provenance(name, folder), path.read_bytes()
+    if origin.get("sha256") != _digest(content):
+        raise ValueError(f"{path} must be the file whose SHA-256 its provenance says; it is not: they were not written "
+                         "together, or one was changed. Record the experiment again")
+    return pd.read_csv(io.BytesIO(content)) if origin["rows"] else pd.DataFrame()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest()  # a checkout may change the ends of lines
 
 
 def provenance(name: str, folder: str | os.PathLike | None = None) -> dict:
@@ -52,30 +57,41 @@ def provenance(name: str, folder: str | os.PathLike | None = None) -> dict:
 
     Raises:
         FileNotFoundError: there is no provenance beside the results.
-        ValueError: the file has another layout than this version of the package reads.
+        ValueError: the file is not whole, or has another layout than this version of the package reads.
     """
     path = (Path(folder) if folder is not None else results_dir()) / f"{name}.json"
     if not path.is_file():
         raise FileNotFoundError(f"no provenance is recorded for {name!r}: {path.name} is missing")
-    record = json.loads(path.read_text())
-    if record.get("layout") != LAYOUT:
-        raise ValueError(f"{path.name} has layout {record.get('layout')!r}; this version reads layout {LAYOUT}")
+    try:
+        record = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} must hold the provenance of results; it is truncated or changed ({error})") from error
+    layout = record.get("layout") if isinstance(record, dict) else None
+    if layout != LAYOUT:
+        raise ValueError(f"{path} has layout {layout!r}; this version reads layout {LAYOUT}")
     return record
 
 
 def describe_run(name: str, folder: str | os.PathLike | None = None) -> str:
-    """One sentence for a caption: device, date and commit of a recorded run."""
+    """One sentence for a caption: device, date and commit of a recorded run, or of all runs of a recorded sweep."""
     record = provenance(name, folder)
-    return (f"Recorded run of {record['date']} on {record['device']}, torch {record['versions']['torch']}, "
-            f"commit {record['commit'][:7]}.")
+    torch_version = f"torch {record['versions']['torch']}"
+    if "runs" not in record:
+        return f"Recorded run of {record['date']} on {record['device']}, {torch_version}, commit {record['commit'][:7]}."
+    runs = record["runs"]
+    days = " to ".join(dict.fromkeys((min(runs["dates"]), max(runs["dates"]))))
+    commits = (f"commit {runs['commits'][0][:7]}" if len(runs["commits"]) == 1
+               else f"{len(runs['commits'])} commits, which book/results/{name}.json lists")
+    return f"{runs['number']} recorded runs of {days} on {', '.join(runs['devices'])}, {torch_version}, {commits}."
 
 
 def record(name: str, frame: pd.DataFrame, config: dict, device: torch.device, seconds: float,
            folder: str | os.PathLike | None = None, runs: list[dict] | None = None) -> Path:
-    """Write results and provenance, each atomically, the results last, so that a reader never sees half of a run.
+    """Write results and provenance, each atomically; :func:`results` notices if only one of them was replaced.
 
     ``runs`` holds the provenance of the single runs of a sweep, which other processes may have done on other days: their
-    number, commits, devices, total wall time and what was not deterministic are recorded as ``runs``.
+    number, commits, devices, threads, total wall time, how many were resumed, and what was not deterministic are recorded
+    as ``runs``.
     """
     folder = Path(folder) if folder is not None else results_dir()
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,8 +101,10 @@ def record(name: str, frame: pd.DataFrame, config: dict, device: torch.device, s
     if runs:
         content["runs"] = _summary(runs)
     path, fresh = folder / f"{name}.csv", folder / f".{name}.csv.new"
+    table = frame.to_csv(index=False, float_format="%.12g").encode()
+    content["sha256"] = _digest(table)
     try:
-        write_atomic(fresh, frame.to_csv(index=False, float_format="%.12g").encode())  # the large part first: is there room?
+        write_atomic(fresh, table)  # the large part first: is there room?
         write_atomic(folder / f"{name}.json", (json.dumps(content, indent=2, default=str) + "\n").encode())
         os.replace(fresh, path)
     finally:
@@ -110,11 +128,12 @@ def check_writable(folder: str | os.PathLike | None = None) -> None:
 
 
 def _summary(runs: list[dict]) -> dict:
-    def seen(key: str) -> list[str]:  # of a run that was taken over from a record it is a list
-        return sorted({value for run in runs for value in ([run[key]] if isinstance(run[key], str) else run[key])})
+    def seen(key: str) -> list:  # of a run that was taken over from a record, or resumed by other code, it is a list
+        return sorted({value for run in runs for value in (run[key] if isinstance(run[key], list) else [run[key]])})
 
     notes = {note for run in runs if run["deterministic"] is not True for note in run["deterministic"]}
     return {"number": len(runs), "commits": seen("commit"), "devices": seen("device"), "dates": seen("date"),
+            "threads": seen("threads"), "resumed": sum(bool(run["resumed"]) for run in runs),
             "wall_time_s": round(sum(run["seconds"] for run in runs), 2), "deterministic": sorted(notes) or True}
 
 

@@ -23,6 +23,7 @@ import random
 import re
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -332,15 +333,26 @@ def _record(job: _Job) -> dict:
     checkpoint = job.path.with_suffix(".checkpoint")
     extra = {"checkpoint": checkpoint} if "checkpoint" in inspect.signature(job.function).parameters else {}
     resumed = bool(extra) and checkpoint.exists()
+    commits = _commits_of(checkpoint, loaded, resumed) if extra else [loaded]
     with _settings(job.threads), _seeded(job.config, device), determinism_notes(device) as notes:
         threads, start = torch.get_num_threads(), time.perf_counter()
         result, history = _split(job.function(**job.config, **extra))
         seconds = round(time.perf_counter() - start, 3)
-    origin = {"versions": _versions(), "device": describe(device), "threads": threads, "seconds": seconds, "commit": loaded,
+    origin = {"versions": _versions(), "device": describe(device), "threads": threads, "seconds": seconds,
+              "commit": loaded if commits == [loaded] else commits,
               "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"), "deterministic": notes or True,
               "resumed": resumed}  # the seconds of a resumed run count from its last start
     return {"layout": LAYOUT, "name": job.name, "config": job.config, "result": result, "history": history,
             "provenance": origin}
+
+
+def _commits_of(checkpoint: Path, loaded: str, resumed: bool) -> list[str]:
+    """Every commit whose code took part in a run; a file beside the checkpoint keeps them until the run is recorded."""
+    note = checkpoint.with_suffix(".checkpoint_commits")
+    known = json.loads(note.read_bytes()) if resumed and note.is_file() else []
+    commits = known if loaded in known else [*known, loaded]
+    write_atomic(note, json.dumps(commits).encode())
+    return commits
 
 
 def _execute(job: _Job) -> str:
@@ -469,6 +481,15 @@ def _outcomes(todo: list[_Job], jobs: int, executor: Executor | None, alone: boo
                 future.cancel()
 
 
+def _wait_for_any(jobs: list[_Job]) -> None:
+    """Sleep until a process elsewhere has let go of one of these runs, finished or not."""
+    while True:
+        time.sleep(POLL_SECONDS)
+        for job in jobs:
+            with contextlib.suppress(Timeout), FileLock(job.path.with_suffix(".lock"), timeout=0):
+                return
+
+
 def _complete(todo: list[_Job], jobs: int, executor: Executor | None, bar: tqdm) -> list[tuple[_Job, BaseException]]:
     """Do all runs; those that other processes hold come last. Returns the failures."""
     failures, deaths, alone, order = [], 0, False, {job.path: index for index, job in enumerate(todo)}
@@ -492,7 +513,7 @@ def _complete(todo: list[_Job], jobs: int, executor: Executor | None, bar: tqdm)
             return failures + [(job, death) for job in sorted(left, key=lambda job: order[job.path])]
         if left and not ended and death is None:
             bar.set_postfix(elsewhere=len(left))
-            time.sleep(POLL_SECONDS)
+            _wait_for_any(left)
         todo = sorted(left, key=lambda job: order[job.path])
         if death is not None:  # the run that died was among those that had started: the others go first now
             alone = len(todo) <= jobs
@@ -535,12 +556,20 @@ def _take_over(plan: list[_Job], frame: pd.DataFrame, origin: dict) -> None:
         raise ValueError(f"the record of {origin['name']} must have a row for each run to be continued, with its "
                          f"configuration and seconds; it lacks {lacking or 'such rows'}")
     rows = {tuple(row[key] for key in keys): row for row in frame.to_dict("records")}
+    _prepare(plan[0].path.parent)
     for job in plan:
         called = all(value == origin["config"].get(key, value) for key, value in job.config.items())
         row = rows.get(tuple(job.config.get(key) for key in keys)) if called else None
-        if row is not None and _read(job.path) is None:
-            _prepare(job.path.parent)
-            _store(job.path, _from_row(job, row, origin))
+        if row is not None:
+            _adopt(job, _from_row(job, row, origin))
+
+
+def _adopt(job: _Job, record: dict) -> None:
+    """Keep a record of another machine as this run's file; not where there is one already, or another process makes it."""
+    with contextlib.suppress(Timeout), FileLock(job.path.with_suffix(".lock"), timeout=0):
+        if not _finished_or_aside(job.path):
+            _store(job.path, record)
+        _tidy(job.path)
 
 
 def _from_row(job: _Job, row: dict, origin: dict) -> dict:
@@ -548,7 +577,7 @@ def _from_row(job: _Job, row: dict, origin: dict) -> dict:
     result = {key: _plain(f"result {key!r}", value) for key, value in row.items()
               if key != "seconds" and (key not in job.config or job.config[key] != value)}
     runs = origin["runs"]
-    known = {"versions": origin["versions"], "device": runs["devices"], "threads": origin["threads"],
+    known = {"versions": origin["versions"], "device": runs["devices"], "threads": runs.get("threads", origin["threads"]),
              "seconds": row["seconds"], "commit": runs["commits"], "date": runs["dates"],
              "deterministic": runs["deterministic"], "resumed": False, "continued": True}
     return {"layout": LAYOUT, "name": job.name, "config": job.config, "result": result, "history": None, "provenance": known}
@@ -567,6 +596,8 @@ def _prepare(folder: Path) -> None:
 def _check_picklable(function: Callable[..., dict]) -> None:
     try:
         pickle.dumps(function)
+        if getattr(function, "__module__", None) == "__main__" and not hasattr(sys.modules["__main__"], "__file__"):
+            raise TypeError("a notebook's or a console's functions cannot be imported by other processes")
     except Exception as error:
         raise TypeError("function must be defined at the top of a module, so that other processes can import it (jobs > 1); "
                         f"it was {function!r}") from error

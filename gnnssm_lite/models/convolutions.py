@@ -70,17 +70,11 @@ class GraphLayer(nn.Module):
 
     def check(self, h: Tensor, S: Tensor) -> None:
         """Refuse features and operators that do not fit each other, before torch fails less clearly."""
-        check_features(h)
+        check_input(h, self.in_dim, next(self.parameters(), None))
         if not isinstance(S, Tensor):
             raise TypeError(f"S must be a torch.Tensor, dense or sparse; it was {type(S).__name__}")
         if S.dtype != h.dtype and not under_autocast(h):
             raise TypeError(f"S must have the dtype of h ({h.dtype}); it was {S.dtype}")
-        weight = next(self.parameters(), None)
-        if weight is not None and weight.dtype != h.dtype and not under_autocast(h):
-            raise TypeError(f"h must have the dtype of the layer ({weight.dtype}); it was {h.dtype} "
-                            "(layer.double() and h.double() put both into float64)")
-        if h.shape[-1] != self.in_dim:
-            raise ValueError(f"h must have {self.in_dim} features in its last dimension; its shape was {tuple(h.shape)}")
         if S.dim() < 2 or S.shape[-1] != h.shape[-2] or S.shape[-2] != h.shape[-2]:
             raise ValueError(f"S must have shape (..., {h.shape[-2]}, {h.shape[-2]}) to fit h of shape {tuple(h.shape)}; "
                              f"its shape was {tuple(S.shape)}")
@@ -97,6 +91,16 @@ class GraphLayer(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.in_dim}, {self.out_dim}"
+
+
+def check_input(h: Tensor, width: int, weight: Tensor | None) -> None:
+    """Refuse features that do not fit a layer of this input width with such a weight."""
+    check_features(h)
+    if weight is not None and weight.dtype != h.dtype and not under_autocast(h):
+        raise TypeError(f"h must have the dtype of the layer ({weight.dtype}); it was {h.dtype} "
+                        "(layer.double() and h.double() put both into float64)")
+    if h.shape[-1] != width:
+        raise ValueError(f"h must have {width} features in its last dimension; its shape was {tuple(h.shape)}")
 
 
 class GCN(GraphLayer):

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_choice, check_edge_index, check_features, check_int, under_autocast
+from ..checks import check_choice, check_edge_index, check_int, under_autocast
 from ..graphs import OPERATORS, batch_operator, khop_shells, normalized_adjacency, to_dense
-from .convolutions import Activation, GraphLayer, is_linear
+from .convolutions import Activation, GraphLayer, check_input, is_linear
 
 
 def shell_operators(edge_index: Tensor, num_nodes: int, max_hops: int, layout: str = "dense",
@@ -65,10 +65,12 @@ def batch_shell_operators(distance: Tensor, max_hops: int, dtype: torch.dtype = 
         returns ``max_hops`` tensors ``(..., n, n)``.
 
     Raises:
-        TypeError, ValueError: ``max_hops`` is no positive integer; ``dtype`` no floating-point dtype; an unknown kind;
-            distances that are not symmetric.
+        TypeError, ValueError: ``max_hops`` is no positive integer; ``distance`` no tensor, or not symmetric; ``dtype`` no
+            floating-point dtype; an unknown kind.
     """
     hops = range(1, check_int("max_hops", max_hops, 1) + 1)
+    if not isinstance(distance, Tensor):
+        raise TypeError(f"distance must be a torch.Tensor; it was {type(distance).__name__}")
     return [batch_operator(kind, (distance == k).to(dtype)) for k in hops]
 
 
@@ -124,7 +126,7 @@ class kGCN(GraphLayer):  # noqa: N801 - the model's name in the paper
         return self.source == "input"
 
     def forward(self, h: Tensor, shells: Sequence[Tensor], h0: Tensor | None = None) -> Tensor:
-        _check_shells(h, shells)
+        _check_shells(h, shells, self.in_dim, self.weight)
         if self.needs_initial and (h0 is None or h0.shape != h.shape):
             raise ValueError(f"h0 must have the shape of h, {tuple(h.shape)}, when source = 'input'; "
                              f"it was {None if h0 is None else tuple(h0.shape)}")
@@ -152,7 +154,7 @@ class DelayGCN(GraphLayer):
         hops: ``K``.
         nu: ``ν``, at least 1; ``None`` (infinity) for no delay, 1 for full delay.
         memory: number ``M`` of feature matrices in the state; as many as the delays need if ``None``.
-        residual: ``r``, 1 for DRew, 0 for a plain convolution (any number).
+        residual: ``r``, 1 for DRew, 0 for a plain convolution (any finite number).
         activation: σ.
 
     Shapes:
@@ -180,6 +182,8 @@ class DelayGCN(GraphLayer):
         if memory <= max(delays):
             raise ValueError(f"memory must be at least {1 + max(delays)} for hops = {hops} and nu = {nu}; "
                              f"it was {memory}")
+        if not math.isfinite(residual):
+            raise ValueError(f"residual must be a finite number; it was {residual}")
         super().__init__(memory * self_dim, memory * self_dim, activation)
         self.dim, self.hops, self.nu, self.memory, self.residual = self_dim, hops, nu, memory, float(residual)
         self.delays = delays
@@ -204,10 +208,10 @@ class DelayGCN(GraphLayer):
         return self.residual * history[0] + self.activation(total)
 
     def forward(self, h: Tensor, shells: Sequence[Tensor]) -> Tensor:
-        _check_shells(h, shells)
-        if h.shape[-1] != self.in_dim:
+        if isinstance(h, Tensor) and h.shape[-1:] != (self.in_dim,):
             raise ValueError(f"h must have {self.in_dim} features, {self.memory} blocks of {self.dim} (see lift); "
                              f"its shape was {tuple(h.shape)}")
+        _check_shells(h, shells, self.in_dim, self.weight)
         history = h.split(self.dim, -1)
         return torch.cat([self.update(history, shells), *history[:-1]], -1)
 
@@ -215,8 +219,8 @@ class DelayGCN(GraphLayer):
         return f"{self.dim}, hops={self.hops}, nu={self.nu}, memory={self.memory}"
 
 
-def _check_shells(h: Tensor, shells: Sequence[Tensor]) -> None:
-    check_features(h)
+def _check_shells(h: Tensor, shells: Sequence[Tensor], width: int, weight: Tensor) -> None:
+    check_input(h, width, weight)
     if isinstance(shells, Tensor) or not isinstance(shells, Sequence):
         raise TypeError(f"shells must be a list of operators, one a distance (shell_operators makes them); "
                         f"it was {type(shells).__name__}")
@@ -270,7 +274,7 @@ class DRewGCN(nn.Module):
 
     def states(self, h: Tensor, shells: Sequence[Tensor]) -> Iterator[Tensor]:
         """The features ``H_0, H_1, ...`` one by one; only as many are kept as the delays need."""
-        _check_shells(h, shells)
+        _check_shells(h, shells, self.layers[0].dim, self.layers[0].weight)
         history = [h]
         yield h
         for layer in self.layers:
@@ -326,10 +330,12 @@ def delay_state_space(layer: DelayGCN, shells: Sequence[Tensor]) -> Tensor:
         returns ``(M n d, M n d)``.
 
     Raises:
-        ValueError: a layer with an activation.
+        ValueError: a layer with an activation; no operator.
     """
     if not is_linear(layer):
         raise ValueError(f"layer must be linear (activation=None); its activation was {layer.activation!r}")
+    if not len(shells):
+        raise ValueError("shells must hold at least one operator, which says how many nodes there are; it was empty")
     n, weight = shells[0].shape[-1], layer.weight.detach()
     size = n * layer.dim
     blocks = [weight.new_zeros(size, size) for _ in range(layer.memory)]
