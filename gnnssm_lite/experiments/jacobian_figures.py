@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .. import datasets, graphs, jacobian, spectra
-from ..models import ADGN, GAT, GCN, GNNSSM, PHDGN, SWAN, DelayGCN, shell_operators, state_matrix
+from ..models import ADGN, GAT, GCN, GNNSSM, PHDGN, SWAN, DelayGCN, shell_operators, state_generator, state_matrix
 
 DTYPE = torch.float64
 Row = tuple[str, str, float]  # case, quantity, value
@@ -63,7 +63,7 @@ def figure_3(cora: Cora, seed: int, width: int = 16) -> Iterator[Row]:
     coupling = seeded(lambda: GCN(width, width, None), seed, cora.device)
     for eig in (0.25, 0.5, 0.75, 0.9, 1.0):
         for strength in (0.1, 1.0):
-            generator = torch.Generator().manual_seed(seed)
+            generator = state_generator(seed)
             Lambda = state_matrix(width, eig, "orthogonal", generator, DTYPE).to(cora.device)
             B = strength * state_matrix(width, 1.0, "uniform", generator, DTYPE).to(cora.device)
             values = jacobian.eigenvalues(GNNSSM(coupling, Lambda, B), h, S)

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .. import datasets, graphs, jacobian, spectra
-from ..models import GAT, GCN, GIN, GNNSSM, GatedGCN, GraphSAGE, state_matrix
+from ..models import GAT, GCN, GIN, GNNSSM, GatedGCN, GraphSAGE, state_generator, state_matrix
 
 DTYPE = torch.float64
 
@@ -183,7 +183,7 @@ def proposition_3_3(seeds: Sequence[int] = (0, 1, 2), eigs: Sequence[float] = (0
 
 def _ssm_norms(edge_index: Tensor, n: int, coupling_type: type, kind: str, eig: float, dim: int, seed: int,
                device: str) -> dict[str, float]:
-    generator = torch.Generator().manual_seed(seed)
+    generator = state_generator(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         coupling = coupling_type(dim, dim, "tanh").to(DTYPE).to(device)

@@ -29,6 +29,7 @@ from ..models import (
     GraphSAGE,
     Residual,
     shell_operators,
+    state_generator,
     state_matrix,
 )
 from .records import results
@@ -104,7 +105,7 @@ def energy_graphs(only: Sequence[str] | None = None) -> dict[str, tuple[Tensor, 
 
 def _ssm(coupling: type[nn.Module], eig: float, kind: str = "orthogonal") -> Callable[..., Iterator[nn.Module]]:
     def layers(dim: int, depth: int, seed: int) -> Iterator[nn.Module]:
-        generator = torch.Generator().manual_seed(seed)
+        generator = state_generator(seed)
         Lambda, B = state_matrix(dim, eig, kind, generator), state_matrix(dim, 1.0, "uniform", generator)
         return (GNNSSM(coupling(dim, dim, "tanh"), Lambda, B) for _ in range(depth))
     return layers

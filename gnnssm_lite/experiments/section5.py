@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .. import graphs, squashing
-from ..models import GCN, GNNSSM, shell_operators, state_matrix
+from ..models import GCN, GNNSSM, shell_operators, state_generator, state_matrix
 from ..models.multihop import kGCN
 from ..squashing import MPNN
 
@@ -225,7 +225,7 @@ def sensitivity_distance(seeds: Sequence[int] = (0, 1, 2, 3), models: Sequence[s
 
 
 def _one_network(name: str, edge_index: Tensor, n: int, dim: int, depth: int, seed: int, device: str) -> pd.DataFrame:
-    generator = torch.Generator().manual_seed(seed)
+    generator = state_generator(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers = [layer.to(DTYPE).to(device) for layer in STACKS[name](dim, depth, generator)]

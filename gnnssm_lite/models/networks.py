@@ -5,7 +5,6 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +13,7 @@ from ..graphs import operator, sparse_matrix
 from .convolutions import GAT, GCN, GIN, GatedGCN, GraphLayer, GraphSAGE
 from .dynamical import ADGN, DGC, GCNII, GRAND, PHDGN, SWAN, GraphCON
 from .multihop import DRewGCN, kGCN, shell_operators
-from .recurrence import GNNSSM, operator_of, state_matrix
+from .recurrence import GNNSSM, operator_of, state_generator, state_matrix
 from .transformer import GPS
 
 LEVELS = ("node", "graph")
@@ -329,22 +328,17 @@ def build(name: str, in_dim: int, out_dim: int, hidden_dim: int, num_layers: int
     depth = check_int("num_layers", num_layers, 0)
     width = check_int("hidden_dim", hidden_dim, 1) * (3 if level == "graph" else 1)
     seed = check_int("seed", seed, 0)
+    generator = state_generator(seed) if state_seed is None else (
+        torch.Generator().manual_seed(check_int("state_seed", state_seed, 0)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder, last = nn.Linear(in_dim, hidden_dim), _readout(readout, width, hidden_dim, out_dim)
-        layers = REGISTRY[name](hidden_dim, depth, _state_generator(seed, state_seed), **options)
+        layers = REGISTRY[name](hidden_dim, depth, generator, **options)
     given = [option for option, value in options.items() if isinstance(value, nn.Module)]
     if given and len(set(layers)) > 1:
         raise TypeError(f"{given[0]} must be no module in a network of several layers, which would all hold the same one; "
                         "make the layers and pass them to Network")
     return Network(encoder, layers, last, dropout, level)
-
-
-def _state_generator(seed: int, state_seed: int | None) -> torch.Generator:
-    """A generator of ``Λ`` and ``B``. Seeded as the weights are, they would be the weights' own numbers again."""
-    if state_seed is None:
-        state_seed = int(np.random.SeedSequence(seed, spawn_key=(1,)).generate_state(1)[0])
-    return torch.Generator().manual_seed(check_int("state_seed", state_seed, 0))
 
 
 def _readout(kind: str, width: int, hidden_dim: int, out_dim: int) -> nn.Module:

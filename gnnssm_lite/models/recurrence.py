@@ -5,6 +5,7 @@ import math
 import numbers
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
@@ -147,6 +148,18 @@ def _check_input_matrix(input_matrix: Tensor, state_matrix: Tensor) -> None:
     if input_matrix.dtype != state_matrix.dtype:
         raise TypeError(f"input_matrix must have the dtype of state_matrix ({state_matrix.dtype}); "
                         f"it was {input_matrix.dtype}")
+
+
+def state_generator(seed: int) -> torch.Generator:
+    """A generator for ``Λ`` and ``B`` of a network whose weights ``torch.manual_seed(seed)`` decides.
+
+    ``torch.Generator().manual_seed(seed)`` would give the numbers of those weights once more, up to their scale.
+
+    Raises:
+        TypeError, ValueError: ``seed`` is no integer of at least 0.
+    """
+    sequence = np.random.SeedSequence(check_int("seed", seed, 0), spawn_key=(1,))
+    return torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
 
 
 def state_matrix(dim: int, eig: float = 1.0, kind: str = "orthogonal", generator: torch.Generator | None = None,
