@@ -94,7 +94,17 @@ class GraphLayer(nn.Module):
 
 
 def check_input(h: Tensor, width: int, weight: Tensor | None) -> None:
-    """Refuse features that do not fit a layer of this input width with such a weight."""
+    """Refuse features that do not fit a layer of this input width with such a weight.
+
+    Args:
+        h: features, ``(..., n, d)``.
+        width: ``d`` as the layer was built.
+        weight: any weight of the layer, for its dtype; ``None`` where there is none.
+
+    Raises:
+        TypeError: features that are no floating tensor, or of another dtype than ``weight``.
+        ValueError: features of another width, of too few dimensions, or not finite.
+    """
     check_features(h)
     if weight is not None and weight.dtype != h.dtype and not under_autocast(h):
         raise TypeError(f"h must have the dtype of the layer ({weight.dtype}); it was {h.dtype} "
