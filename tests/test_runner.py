@@ -982,6 +982,15 @@ def test_the_option_with_the_lowest_mean_score_is_chosen_in_each_group():
         runner.chosen(frame, ["model"], "lr", "error")
 
 
+def test_an_option_with_more_seeds_is_compared_on_the_seeds_that_all_options_have():
+    frame = pd.DataFrame({"model": list("aaabb"), "seed": [0, 1, 0, 0, 1], "lr": [1, 1, 2, 1, 2], "loss": [1.0, 9.0, 2.0, 5.0, 4.0]})
+    assert list(runner.chosen(frame, ["model"], "lr", "loss")) == [False, False, True, False, True]  # means 5 and 2
+    paired = runner.chosen(frame, ["model"], "lr", "loss", paired="seed")
+    assert list(paired) == [True, True, False, False, True]  # of a, seed 0 alone; the options of b share no seed
+    with pytest.raises(ValueError, match=r"frame must have the columns \['draw'\]"):
+        runner.chosen(frame, ["model"], "lr", "loss", paired="draw")
+
+
 @pytest.mark.parametrize("name, of, score", [("ring_transfer_accuracy", ["model", "num_nodes"], "loss"),
                                              ("cora_depth", ["model", "depth"], "best_validation_loss")])
 def test_the_records_mark_what_the_score_chooses(name, of, score):

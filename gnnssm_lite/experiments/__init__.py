@@ -19,7 +19,8 @@ EXPERIMENTS = {"lemma_3_1": "section3", "theorem_3_2": "section3", "proposition_
                "jacobian_figures": "jacobian_figures", "contractions": "section4", "energy_decay": "section4",
                "assumption": "section4", "decay_rates": "section4", "ring_transfer_accuracy": "transfer",
                "theorem_5_1": "section5", "proposition_9_a": "section5", "sensitivity_distance": "section5",
-               "graph_properties": "graph_properties", "table_4": "graph_properties", "raw_labels": "graph_properties",
+               "graph_properties": "graph_properties", "table_4": "graph_properties", "second_seeds": "graph_properties",
+               "raw_labels": "graph_properties",
                "public_code": "graph_properties", "independent_draws": "graph_properties",
                "initial_edge_distance": "graph_properties", "adgn_gamma": "graph_properties",
                "published_tables": "reading", "training_speed": "speed"}

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from .. import datasets
+from ..checks import check_choice
 from ..datasets.properties import LABELS, PropertyBatch
 from ..device import flush_denormals
 from ..graphs import batch_operator
@@ -19,12 +20,14 @@ from ..jacobian import eigenvalues
 from ..models import DelayGCN, DRewGCN, Network, batch_shell_operators, build
 from ..spectra import edge_of_chaos_distance
 from ..training import Batch, TrainingConfig, mean_squared_error, train_regression
-from .runner import grid, histories, sweep
+from .records import results
+from .runner import chosen, grid, histories, sweep
 
 TARGETS = LABELS
 # reduced options of each experiment, for a quick look
 QUICK = {"graph_properties": {"models": ("GCN",), "targets": ("sssp",), "seeds": (0,), "width": 4, "layers": 2, "epochs": 2},
          "table_4": {"models": ("DGC, T = 1",), "targets": ("sssp",), "epochs": 2},
+         "second_seeds": {"rows": ("DGC",), "targets": ("sssp",), "epochs": 2},
          "raw_labels": {"models": ("DGC, T = 1",), "targets": ("sssp",), "epochs": 2},
          "public_code": {"models": ("GCN, public code",), "targets": ("sssp",), "epochs": 2},
          "independent_draws": {"models": ("GCN-SSM",), "targets": ("sssp",), "seeds": (0,), "epochs": 2},
@@ -96,6 +99,7 @@ TABLE_4: dict[str, tuple[str, ...]] = {
     "DRew-GCN": ("DRew-GCN",), "DRew-GCN + delay": ("DRew-GCN + delay",), "GCN-SSM": ("GCN-SSM",),
     "+ eig(Λ) ≈ 1": ("GCN-SSM, eig(Λ) = 1, identity",), "+ k-hop": TABLE_2["kGCN-SSM, eig(Λ) = 1, identity"],
 }
+ONLY_IN_TABLE_4 = tuple(row for row, options in TABLE_4.items() if not set(options) & set(FOUR_SEEDS))
 
 
 def operators(batch: PropertyBatch, model: Network) -> tuple:
@@ -195,6 +199,14 @@ def graph_properties_run(model: str, target: str, seed: int, width: int, layers:
                      "history": history.to_dict("list")}
 
 
+def _setting(models: Sequence[str], targets: Sequence[str], seeds: Sequence[int], width: int = 20, layers: int = 10,
+             lr: float = 0.003, epochs: int = 1500, patience: int = 100, normalised: bool = True, data_seed: int = 1234,
+             device: str = "cpu") -> list[dict]:
+    """The configurations of :func:`graph_properties_run` for some models, targets and seeds."""
+    return grid(seed=seeds, model=models, target=targets, width=[width], layers=[layers], lr=[lr], epochs=[epochs],
+                patience=[patience], normalised=[normalised], data_seed=[data_seed], device=[device])
+
+
 def graph_properties(models: Sequence[str] = FOUR_SEEDS, targets: Sequence[str] = TARGETS,
                      seeds: Sequence[int] = (0, 1, 2, 3), width: int = 20, layers: int = 10, lr: float = 0.003,
                      epochs: int = 1500, patience: int = 100, normalised: bool = True, data_seed: int = 1234,
@@ -206,8 +218,7 @@ def graph_properties(models: Sequence[str] = FOUR_SEEDS, targets: Sequence[str] 
         a row a run: model, target, seed, ``test_mse`` (label units squared), ``maximum`` (of the training labels, so that
         the error on normalised labels is ``test_mse / maximum**2``), best_epoch, parameters, ...
     """
-    runs = grid(seed=seeds, model=models, target=targets, width=[width], layers=[layers], lr=[lr], epochs=[epochs],
-                patience=[patience], normalised=[normalised], data_seed=[data_seed], device=[device])
+    runs = _setting(models, targets, seeds, width, layers, lr, epochs, patience, normalised, data_seed, device)
     done = sweep("graph_properties", graph_properties_run, runs, progress=progress, jobs=jobs, executor=executor)
     # Early runs also hold a distance before training, on fewer graphs than after it: see initial_edge_distance.
     return done.drop(columns="edge_distance_at_first", errors="ignore")
@@ -223,8 +234,7 @@ def independent_draws(models: Sequence[str] = ("GCN-SSM, eig(Λ) = 1, identity",
 
     Args, Returns: as :func:`graph_properties`.
     """
-    runs = grid(seed=seeds, model=models, target=targets, width=[20], layers=[10], lr=[0.003], epochs=[epochs],
-                patience=[100], normalised=[True], data_seed=[1234], device=[device], independent=[True])
+    runs = [config | {"independent": True} for config in _setting(models, targets, seeds, epochs=epochs, device=device)]
     return sweep("graph_properties", graph_properties_run, runs, progress=progress, jobs=jobs, executor=executor)
 
 
@@ -246,6 +256,40 @@ def table_4(models: Sequence[str] = tuple(PROPERTY_MODELS), targets: Sequence[st
     """
     return graph_properties(models, targets, seeds, epochs=epochs, device=device, jobs=jobs, executor=executor,
                             progress=progress)
+
+
+def kept_options(rows: Sequence[str], targets: Sequence[str] = TARGETS) -> dict[tuple[str, str], str]:
+    """The option that validation keeps for each row of table 4 and each target, by the recorded runs of seed 0.
+
+    Args:
+        rows: keys of ``TABLE_4``.
+        targets: of ``TARGETS``.
+
+    Returns:
+        ``(row, target) -> model``, without the pairs that have no recorded run.
+
+    Raises:
+        ValueError: a row that table 4 does not have.
+    """
+    for row in rows:
+        check_choice("rows", row, TABLE_4)
+    runs = results("table_4").query("seed == 0")
+    row = {model: name for name in rows for model in TABLE_4[name]}
+    runs = runs.assign(row=runs.model.map(row)).dropna(subset="row")
+    kept = runs[chosen(runs, ["row", "target"], "model", "val_mse")].set_index(["row", "target"]).model
+    return {(name, target): kept[name, target] for name in rows for target in targets if (name, target) in kept.index}
+
+
+def second_seeds(rows: Sequence[str] = ONLY_IN_TABLE_4, targets: Sequence[str] = TARGETS, seeds: Sequence[int] = (1,),
+                 epochs: int = 1500, device: str = "cpu", jobs: int = 1, executor: Executor | None = None,
+                 progress: bool = False) -> pd.DataFrame:
+    """A second seed for the rows of table 4 that are not in table 2: of each, the option that validation kept with seed 0.
+
+    Args, Returns: as :func:`graph_properties`, which shares its runs; ``rows`` are keys of ``TABLE_4``.
+    """
+    runs = [config for seed in seeds for (_, target), model in kept_options(rows, targets).items()
+            for config in _setting([model], [target], [seed], epochs=epochs, device=device)]
+    return sweep("graph_properties", graph_properties_run, runs, progress=progress, jobs=jobs, executor=executor)
 
 
 def raw_labels(models: Sequence[str] = ("GCN", "GraphSAGE", "GIN", "A-DGN, ε = 0.1"), targets: Sequence[str] = TARGETS,

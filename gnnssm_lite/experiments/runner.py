@@ -785,7 +785,7 @@ def missing(name: str, grid: Iterable[dict], folder: str | os.PathLike | None = 
     return [config for config in _check_grid(grid) if _read(run_path(name, config, folder)) is None]
 
 
-def chosen(frame: pd.DataFrame, of: list[str], option: str, score: str) -> pd.Series:
+def chosen(frame: pd.DataFrame, of: list[str], option: str, score: str, paired: str | None = None) -> pd.Series:
     """Which runs count when an option is chosen by a score: for each group ``of``, the option with the lowest mean score.
 
     Args:
@@ -793,6 +793,8 @@ def chosen(frame: pd.DataFrame, of: list[str], option: str, score: str) -> pd.Se
         of: columns that make a group, such as model and depth; the mean is over all else, seeds above all.
         option: the column that is chosen, such as the learning rate.
         score: lower is better. It must not come from test data.
+        paired: a column, such as the seed, of which the means take only values that every option of a group has, so that an
+            option with more seeds than the others neither gains nor loses by them. If there is no such value, all count.
 
     Returns:
         True for the runs of the chosen option, on the index of ``frame``.
@@ -800,9 +802,18 @@ def chosen(frame: pd.DataFrame, of: list[str], option: str, score: str) -> pd.Se
     Raises:
         ValueError: a column that ``frame`` does not have.
     """
-    missing_columns = [column for column in (*of, option, score) if column not in frame]
+    columns = [*of, option, score, *([paired] if paired else [])]
+    missing_columns = [column for column in columns if column not in frame]
     if missing_columns:
         raise ValueError(f"frame must have the columns {missing_columns}; it has {list(frame)}")
-    mean = frame.groupby([*of, option], as_index=False)[score].mean()
+    compared = frame if paired is None else _shared(frame, of, option, paired)
+    mean = compared.groupby([*of, option], as_index=False)[score].mean()
     best = mean.loc[mean.groupby(of)[score].idxmin(), [*of, option]].rename(columns={option: "_best"})
     return pd.Series((frame.merge(best, on=of, how="left")["_best"] == frame[option].to_numpy()).to_numpy(), frame.index)
+
+
+def _shared(frame: pd.DataFrame, of: list[str], option: str, paired: str) -> pd.DataFrame:
+    """The rows whose value of ``paired`` every option of their group has; all rows of a group that has no such value."""
+    options = frame.groupby(of)[option].transform("nunique")
+    shared = frame.groupby([*of, paired])[option].transform("nunique") == options
+    return frame[shared | ~shared.groupby([frame[column] for column in of]).transform("any")]
