@@ -1,0 +1,127 @@
+"""The witnesses of chapter 12: residuals by hand, the likelihood by two roads, families, the rule of the verdict."""
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from gnnssm_lite.experiments import audit, published, reading
+from gnnssm_lite.experiments.graph_properties import TABLE_4, TARGETS
+
+RECORDED = audit.comparison(reading.recorded_runs())
+SHIFTED = {column: reading.READINGS["shifted"][column] for column in audit.COLUMNS}
+
+
+def small(printed, ours, scale="raw", seeds=1, std=0.0):
+    """Rows GCN, GAT, … with one printed number for both columns, and our scores (SSSP, eccentricity, LX)."""
+    rows = list(TABLE_4)[:len(printed)]
+    numbers = pd.DataFrame({column: printed for column in published.COLUMNS}, index=rows, dtype=float)
+    scores = pd.DataFrame(ours, index=rows, columns=list(audit.NODE), dtype=float).assign(diameter=0.0)[list(TARGETS)]
+    zero = scores * 0
+    return audit.Comparison(numbers, numbers * 0 + std, scores, zero, zero + seeds, pd.Series({t: 2.0 for t in TARGETS}),
+                            pd.Series(scale, rows))
+
+
+def test_residual_and_noise_by_hand():
+    data = small([1.0, -1.0], [[0.5, 0, 0], [0.5, 0, 0]], scale=["raw", "normalised"], seeds=2, std=0.3)
+    e, s = data.residuals({"sssp": "sssp"})
+    assert e.sssp.tolist() == pytest.approx([0.5, -1.0 - (0.5 - 2.0)])
+    assert s.sssp.tolist() == pytest.approx([math.sqrt(4 / 3 * 0.09 * (1 / 4 + 1 / 2))] * 2)
+
+
+def test_our_own_spread_takes_the_place_of_a_smaller_printed_one():
+    data = small([1.0], [[0.5, 0, 0]], seeds=4, std=0.03)
+    wide = dataclasses.replace(data, ours_std=data.ours_std + 0.2)
+    assert wide.residuals({"sssp": "sssp"})[1].sssp.item() == pytest.approx(0.2 * math.sqrt(1 / 2))
+
+
+@pytest.mark.parametrize("meaning", audit.MEANINGS, ids=lambda m: "-".join(m.values()))
+def test_the_likelihood_is_the_density_of_independent_normal_residuals(meaning):
+    e, s = (part.to_numpy() for part in RECORDED.residuals(meaning))
+    for k in (0, 400, 999):
+        assert audit.profile(RECORDED, meaning)[k] == pytest.approx(norm.logpdf(e, scale=np.hypot(audit.TAU[k], s)).sum())
+
+
+def test_the_heavy_tailed_density_integrates_to_one():
+    density = lambda e: math.exp(audit.heavy_tailed(np.array([e]), np.array([0.1]))[500])  # noqa: E731
+    assert quad(density, -np.inf, np.inf)[0] == pytest.approx(1, abs=1e-6)
+
+
+def test_the_nearest_label_leads_by_likelihood_and_the_residuals_are_root_mean_squares():
+    data = small([1.0, 2.0, 3.0], [[1.1, 0, 1.5], [2.1, 0, 2.5], [3.1, 0, 3.5]])
+    labels = audit.labels_of(data, "sssp")
+    assert labels.rms.to_dict() == pytest.approx({"sssp": 0.1, "eccentricity": math.sqrt(14 / 3), "laplacian": 0.5})
+    label, lead, ratio = audit.nearest(labels)
+    assert label == "sssp" and ratio == pytest.approx(5) and lead == pytest.approx(3 * math.log(5), abs=1e-3)  # Eq. (12.C), s = 0
+
+
+def test_an_offset_of_their_own_takes_the_mean_residual_from_the_rows_of_a_scale():
+    data = small([1.0, 2.0, 3.0], [[0, 0, 0], [1, 0, 0], [2, 0, 0]])
+    assert audit.labels_of(data, "sssp", centred=True).rms.tolist() == pytest.approx([0, math.sqrt(2 / 3), math.sqrt(2 / 3)])
+
+
+def test_no_reading_is_the_mean_of_the_other_rows_on_the_scale():
+    data = small([1.0, 2.0, 6.0, -1.0, -3.0], [[0, 0, 0]] * 5, scale=["raw"] * 3 + ["normalised"] * 2)
+    guess = [4.0, 3.5, 1.5, -3.0, -1.0]
+    assert audit.squares(data, "sssp")["no reading"].tolist() == pytest.approx([(p - g) ** 2 for p, g in zip(data.printed.sssp, guess, strict=True)])
+    with pytest.raises(ValueError, match="data must have two rows of each scale"):
+        audit.squares(data.only(data.rows[:4]), "sssp")
+
+
+def test_families_vote_with_the_mean_over_their_rows_and_are_drawn_whole():
+    votes, squares = audit.vote_of_families(RECORDED, "eccentricity"), audit.squares(RECORDED, "eccentricity")
+    assert set(votes.index) == set(RECORDED.family) and len(votes) == 14
+    assert votes["DRew"] == squares.loc[["DRew-GCN", "DRew-GCN + delay"], list(audit.NODE)].mean().idxmin()
+    drawn = audit.families_drawn_again(RECORDED, "eccentricity", draws=20000)
+    of_family = squares.groupby(RECORDED.family).sum()
+    assert np.allclose(drawn.sssp.mean(), of_family.sssp.sum(), rtol=0.02)
+    assert drawn.equals(audit.families_drawn_again(RECORDED, "eccentricity", draws=20000))
+
+
+def test_rows_and_families_can_be_left_out_and_scores_replaced():
+    kept = RECORDED.without("DRew", "GPS")
+    assert len(kept.rows) == 14 and not {"DRew", "GPS"} & set(kept.family)
+    assert set(RECORDED.block("raw").rows) | set(RECORDED.block("normalised").rows) == set(RECORDED.rows)
+    other = RECORDED.replaced(pd.DataFrame({"sssp": {"GCN": -7.0}}))
+    changed = (other.ours != RECORDED.ours).stack()
+    assert changed[changed].index.tolist() == [("GCN", "sssp")] and other.ours.sssp["GCN"] == -7.0
+    with pytest.raises(ValueError, match="families must be one of .*; it was 'ResNet'"):
+        RECORDED.without("ResNet")
+    with pytest.raises(ValueError, match="column must be one of 'sssp', 'eccentricity'; it was 'diameter'"):
+        audit.labels_of(RECORDED, "diameter")
+
+
+def test_rows_without_runs_of_every_node_label_are_left_out():
+    runs = reading.recorded_runs()
+    data = audit.comparison(runs[~((runs.model == "GPS") & (runs.target == "laplacian"))])
+    assert set(RECORDED.rows) - set(data.rows) == {"GPS"}
+
+
+CLEAR = small([1.0, 2.0, 3.0, 4.0, 2.5, 1.5], [[p + 0.1, 0, p + 2] for p in (1.0, 2.0, 3.0, 4.0, 2.5, 1.5)], seeds=4)
+
+
+def test_clear_runs_are_evidence_and_each_condition_can_fail():
+    everything = {"all rows": CLEAR}
+    assert audit.doubts(CLEAR, "sssp", everything) == []
+    other = CLEAR.replaced(CLEAR.ours.assign(sssp=CLEAR.ours.laplacian, laplacian=CLEAR.ours.sssp))
+    assert audit.doubts(CLEAR, "sssp", everything | {"swapped": other}) == ["the nearest label changes in swapped"]
+    once = dataclasses.replace(CLEAR, runs=CLEAR.runs * 0 + 1)
+    assert audit.doubts(once, "sssp", {"all rows": once}) == ["no family has several seeds of every label"]
+    alike = CLEAR.replaced(CLEAR.ours.assign(laplacian=CLEAR.ours.sssp + 0.01))
+    assert audit.doubts(alike, "sssp", {"all rows": alike}) == [
+        "the lead is 2 nats or less", "the residual of the next label is at most 1.25 times as large"]
+    few = CLEAR.replaced(CLEAR.ours.assign(sssp=[4, 5, 6, 4.1, 2.6, 1.6], laplacian=[2, 3, 4, 14, 12.5, 11.5]))
+    assert "only 3 of 6 families stand behind it" in audit.doubts(few, "sssp", {"all rows": few})
+    split = small([0.0] * 4, [[1, 0.9, 5]] * 2 + [[1, 5, 0.9]] * 2, scale=["raw"] * 2 + ["normalised"] * 2, seeds=4)
+    split = dataclasses.replace(split, shift=split.shift * 0)  # each scale has a favourite of its own, the compromise wins
+    assert "the rows of neither scale say so alone" in audit.doubts(split, "sssp", {"all rows": split})
+
+
+def test_the_recorded_runs_put_the_columns_nearest_to_the_shifted_labels():
+    """The same by another road: test_reading computes the distances anew."""
+    for column in audit.COLUMNS:
+        labels = audit.labels_of(RECORDED, column)
+        assert audit.nearest(labels)[0] == labels.rms.idxmin() == SHIFTED[column]
