@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.integrate import quad
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from gnnssm_lite.experiments import audit, published, reading
 from gnnssm_lite.experiments.graph_properties import TABLE_4, TARGETS
@@ -45,7 +45,9 @@ def test_the_likelihood_is_the_density_of_independent_normal_residuals(meaning):
         assert audit.profile(RECORDED, meaning)[k] == pytest.approx(norm.logpdf(e, scale=np.hypot(audit.TAU[k], s)).sum())
 
 
-def test_the_heavy_tailed_density_integrates_to_one():
+def test_the_heavy_tailed_density_is_students_t_with_three_degrees_of_freedom():
+    e, s = np.array([0.4, -2.0]), np.array([0.1, 0.3])
+    assert audit.heavy_tailed(e, s)[500] == pytest.approx(t(3, scale=np.hypot(audit.TAU[500], s)).logpdf(e).sum())
     density = lambda e: math.exp(audit.heavy_tailed(np.array([e]), np.array([0.1]))[500])  # noqa: E731
     assert quad(density, -np.inf, np.inf)[0] == pytest.approx(1, abs=1e-6)
 
@@ -59,8 +61,8 @@ def test_the_nearest_label_leads_by_likelihood_and_the_residuals_are_root_mean_s
 
 
 def test_an_offset_of_their_own_takes_the_mean_residual_from_the_rows_of_a_scale():
-    data = small([1.0, 2.0, 3.0], [[0, 0, 0], [1, 0, 0], [2, 0, 0]])
-    assert audit.labels_of(data, "sssp", centred=True).rms.tolist() == pytest.approx([0, math.sqrt(2 / 3), math.sqrt(2 / 3)])
+    data = small([1.0, 3.0, 11.0, 13.0], [[0, 0, 0]] * 4, scale=["raw"] * 2 + ["normalised"] * 2)
+    assert audit.labels_of(data, "sssp", centred=True).rms.tolist() == pytest.approx([1, 1, 1])  # all in one: more than 5
 
 
 def test_no_reading_is_the_mean_of_the_other_rows_on_the_scale():
@@ -76,8 +78,10 @@ def test_families_vote_with_the_mean_over_their_rows_and_are_drawn_whole():
     assert set(votes.index) == set(RECORDED.family) and len(votes) == 14
     assert votes["DRew"] == squares.loc[["DRew-GCN", "DRew-GCN + delay"], list(audit.NODE)].mean().idxmin()
     drawn = audit.families_drawn_again(RECORDED, "eccentricity", draws=20000)
-    of_family = squares.groupby(RECORDED.family).sum()
-    assert np.allclose(drawn.sssp.mean(), of_family.sssp.sum(), rtol=0.02)
+    of_family = squares.groupby(RECORDED.family).sum().sssp
+    assert drawn.sssp.mean() == pytest.approx(of_family.sum(), rel=0.02)
+    assert drawn.sssp.var() == pytest.approx(14 * of_family.var(ddof=0), rel=0.05)  # single rows: a tenth less
+    assert (drawn.nearest == drawn[list(audit.NODE)].idxmin(axis=1)).all()
     assert drawn.equals(audit.families_drawn_again(RECORDED, "eccentricity", draws=20000))
 
 
@@ -85,13 +89,28 @@ def test_rows_and_families_can_be_left_out_and_scores_replaced():
     kept = RECORDED.without("DRew", "GPS")
     assert len(kept.rows) == 14 and not {"DRew", "GPS"} & set(kept.family)
     assert set(RECORDED.block("raw").rows) | set(RECORDED.block("normalised").rows) == set(RECORDED.rows)
-    other = RECORDED.replaced(pd.DataFrame({"sssp": {"GCN": -7.0}}))
+    other = RECORDED.replaced(pd.DataFrame({"row": "GCN", "target": "sssp", "score": [-7.0, -9.0]}))
     changed = (other.ours != RECORDED.ours).stack()
-    assert changed[changed].index.tolist() == [("GCN", "sssp")] and other.ours.sssp["GCN"] == -7.0
+    assert changed[changed].index.tolist() == [("GCN", "sssp")] and other.ours.sssp["GCN"] == -8.0
+    assert other.runs.sssp["GCN"] == 2 and other.ours_std.sssp["GCN"] == pytest.approx(math.sqrt(2))
     with pytest.raises(ValueError, match="families must be one of .*; it was 'ResNet'"):
         RECORDED.without("ResNet")
     with pytest.raises(ValueError, match="column must be one of 'sssp', 'eccentricity'; it was 'diameter'"):
         audit.labels_of(RECORDED, "diameter")
+
+
+@pytest.mark.parametrize("scale", ["normalized", pd.Series({"GCN": "raw"})], ids=["misspelt", "one row only"])
+def test_a_scale_that_is_none_is_named(scale):
+    with pytest.raises(ValueError, match="scale must be 'raw' or 'normalised' for every row; it was {'"):
+        RECORDED.on(scale)
+
+
+@pytest.mark.parametrize("field", ["printed", "ours"])
+def test_a_missing_number_is_named_and_no_likelihood_is_made_of_it(field):
+    numbers = getattr(RECORDED, field).copy()
+    numbers.loc["GAT", "sssp"] = math.nan
+    with pytest.raises(ValueError, match="every row must have a printed number and runs of .*; these have not: GAT"):
+        audit.labels_of(dataclasses.replace(RECORDED, **{field: numbers}), "sssp")
 
 
 def test_rows_without_runs_of_every_node_label_are_left_out():
@@ -106,14 +125,14 @@ CLEAR = small([1.0, 2.0, 3.0, 4.0, 2.5, 1.5], [[p + 0.1, 0, p + 2] for p in (1.0
 def test_clear_runs_are_evidence_and_each_condition_can_fail():
     everything = {"all rows": CLEAR}
     assert audit.doubts(CLEAR, "sssp", everything) == []
-    other = CLEAR.replaced(CLEAR.ours.assign(sssp=CLEAR.ours.laplacian, laplacian=CLEAR.ours.sssp))
-    assert audit.doubts(CLEAR, "sssp", everything | {"swapped": other}) == ["the nearest label changes in swapped"]
+    other = dataclasses.replace(CLEAR, ours=CLEAR.ours.rename(columns={"sssp": "laplacian", "laplacian": "sssp"}))
+    assert audit.doubts(CLEAR, "sssp", everything | {"swapped": other})[0].startswith("the nearest label changes in swapped (LX, by ")
     once = dataclasses.replace(CLEAR, runs=CLEAR.runs * 0 + 1)
     assert audit.doubts(once, "sssp", {"all rows": once}) == ["no family has several seeds of every label"]
-    alike = CLEAR.replaced(CLEAR.ours.assign(laplacian=CLEAR.ours.sssp + 0.01))
+    alike = dataclasses.replace(CLEAR, ours=CLEAR.ours.assign(laplacian=CLEAR.ours.sssp + 0.01))
     assert audit.doubts(alike, "sssp", {"all rows": alike}) == [
         "the lead is 2 nats or less", "the residual of the next label is at most 1.25 times as large"]
-    few = CLEAR.replaced(CLEAR.ours.assign(sssp=[4, 5, 6, 4.1, 2.6, 1.6], laplacian=[2, 3, 4, 14, 12.5, 11.5]))
+    few = dataclasses.replace(CLEAR, ours=CLEAR.ours.assign(sssp=[4, 5, 6, 4.1, 2.6, 1.6], laplacian=[2, 3, 4, 14, 12.5, 11.5]))
     assert "only 3 of 6 families stand behind it" in audit.doubts(few, "sssp", {"all rows": few})
     split = small([0.0] * 4, [[1, 0.9, 5]] * 2 + [[1, 5, 0.9]] * 2, scale=["raw"] * 2 + ["normalised"] * 2, seeds=4)
     split = dataclasses.replace(split, shift=split.shift * 0)  # each scale has a favourite of its own, the compromise wins

@@ -156,6 +156,7 @@ def test_both_scales_come_from_one_error_and_the_largest_training_label(train, n
     normalised = error_of(mean / maximum, [value / maximum for value in test])
     assert scores["normalised"] == pytest.approx(float(normalised.log10()), abs=1e-9)
     errors = torch.cat([(value - mean).square().mean(1) for value in test])
+    assert torch.allclose(datasets.constant_errors("test", SEED)[name], errors, rtol=1e-12)
     loader = torch.stack([errors[:512].mean(), errors[512:1024].mean(), errors[1024:].mean()]).mean()
     assert datasets.constant_scores("test", SEED, 512)[name]["raw"] == pytest.approx(float(loader.log10()), abs=1e-9)
     assert error_of(mean, values) < min(error_of(mean - 0.01, values), error_of(mean + 0.01, values)), "the best constant"

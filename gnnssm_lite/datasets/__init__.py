@@ -5,6 +5,7 @@ from .cora import load_cora
 from .karate import karate_club
 from .properties import (
     PropertyBatch,
+    constant_errors,
     constant_scores,
     graph_properties,
     graph_property_batches,
@@ -32,6 +33,7 @@ __all__ = [
     "cache_dir",
     "cached",
     "clique_path_transfer",
+    "constant_errors",
     "constant_scores",
     "crossed_ring_transfer",
     "data_dir",

@@ -186,14 +186,38 @@ def label_maximum(seed: int = 1234) -> dict[str, float]:
     return {name: max(float(batch.labels[name].max()) for batch in batches) for name in LABELS}
 
 
+def constant_errors(split: str = "test", seed: int = 1234) -> dict[str, Tensor]:
+    r"""Squared errors, on raw labels, of a model that predicts the mean training label everywhere, one a graph.
+
+    .. math:: e_g = \frac1{n_g} \sum_{u \in g} (y_u - \bar y)^2, \quad
+        \bar y = \frac1{|T|} \sum_{g \in T} \frac1{n_g} \sum_{u \in g} y_u
+
+    with ``T`` the training graphs; one value a graph for the diameter.
+
+    Args:
+        split: the graphs that are scored. seed: seed of the data set.
+
+    Returns:
+        for each label, the errors (graphs,) in float64, in the order of the data.
+
+    Raises:
+        TypeError, ValueError, CacheFolderError: as :func:`graph_property_batches`.
+    """
+    train, scored = graph_property_batches("train", seed), graph_property_batches(split, seed)
+    errors = {}
+    for name in LABELS:
+        constant = _graph_means([batch.labels[name].double() for batch in train]).mean()
+        errors[name] = _graph_means([(batch.labels[name].double() - constant).square() for batch in scored])
+    return errors
+
+
 def constant_scores(split: str = "test", seed: int = 1234, batch_size: int | None = None) -> dict[str, dict[str, float]]:
     r"""What a model scores that predicts the mean training label everywhere: the least that a model must beat.
 
-    .. math:: \mathrm{raw} = \log_{10} \frac1{|G|} \sum_{g \in G} \frac1{n_g} \sum_{u \in g} (y_u - \bar y)^2, \quad
-        \bar y = \frac1{|T|} \sum_{g \in T} \frac1{n_g} \sum_{u \in g} y_u
+    .. math:: \mathrm{raw} = \log_{10} \frac1{|G|} \sum_{g \in G} e_g
 
-    with ``G`` the graphs of ``split`` and ``T`` the training graphs; one value a graph for the diameter. The normalised
-    score divides labels and prediction by :func:`label_maximum`.
+    with ``G`` the graphs of ``split`` and their :func:`constant_errors`. The normalised score divides labels and prediction
+    by :func:`label_maximum`.
 
     Args:
         split: the graphs that are scored. seed: seed of the data set.
@@ -209,13 +233,9 @@ def constant_scores(split: str = "test", seed: int = 1234, batch_size: int | Non
     """
     if batch_size is not None:
         check_int("batch_size", batch_size, 1)
-    train, scored = graph_property_batches("train", seed), graph_property_batches(split, seed)
     maximum, scores = label_maximum(seed), {}
-    for name in LABELS:
-        constant = _graph_means([batch.labels[name].double() for batch in train]).mean()
-        errors = _graph_means([(batch.labels[name].double() - constant).square() for batch in scored])
-        batches = errors.split(batch_size or len(errors))
-        raw = float(torch.stack([batch.mean() for batch in batches]).mean().log10())
+    for name, errors in constant_errors(split, seed).items():
+        raw = float(torch.stack([batch.mean() for batch in errors.split(batch_size or len(errors))]).mean().log10())
         scores[name] = {"raw": raw, "normalised": raw - 2 * math.log10(maximum[name])}
     return scores
 

@@ -16,11 +16,12 @@ from scipy.stats import t as student_t
 from ..checks import check_choice
 from . import published
 from .graph_properties import TABLE_4, TARGETS
-from .reading import AUDITED, FAMILY, runs_of_rows, scales
+from .reading import AUDITED, FAMILY, WORDS, runs_of_rows, scales
 
 NODE = ("sssp", "eccentricity", "laplacian")  # the labels that a node column may hold
 COLUMNS = ("sssp", "eccentricity")  # the columns in doubt, by their printed names
 MEANINGS = tuple({"sssp": a, "eccentricity": b} for a, b in itertools.permutations(NODE, 2))
+SCALES = ("raw", "normalised")
 PRINTED_RUNS = 4  # of which the paper prints mean and standard deviation, that of a population
 # Error scales τ that a reading may choose from. Another draw of the data alone moves a score by about 0.02.
 TAU = np.geomspace(0.02, 10, 1000)
@@ -39,6 +40,9 @@ class Comparison:
         ours, ours_std, runs: row × label: mean on raw labels, standard deviation over seeds (0 for one), number of seeds.
         shift: label → :math:`2 \log_{10} y_{\max}`, by which a score on normalised labels is lower (Eq. 12.B).
         scale: row → ``"raw"`` or ``"normalised"``.
+
+    Raises:
+        ValueError: another scale, or a row without one.
     """
 
     printed: pd.DataFrame
@@ -48,6 +52,11 @@ class Comparison:
     runs: pd.DataFrame
     shift: pd.Series
     scale: pd.Series
+
+    def __post_init__(self) -> None:
+        wrong = self.scale[~self.scale.isin(SCALES)]
+        if len(wrong):
+            raise ValueError(f"scale must be 'raw' or 'normalised' for every row; it was {wrong.to_dict()}")
 
     @property
     def rows(self) -> list[str]:
@@ -83,22 +92,43 @@ class Comparison:
         return self.only(self.scale.index[self.scale == scale])
 
     def on(self, scale: str | pd.Series) -> Comparison:
-        """The same rows read on another scale: one for all, or row → scale."""
+        """The same rows read on another scale: one for all, or row → scale.
+
+        Raises:
+            ValueError: neither ``"raw"`` nor ``"normalised"``, or a row without a scale.
+        """
         return dataclasses.replace(self, scale=pd.Series(scale, self.rows))
 
-    def replaced(self, scores: pd.DataFrame) -> Comparison:
-        """The same with other scores of ours (row × label, raw) where ``scores`` has a number."""
-        return dataclasses.replace(self, ours=scores.reindex_like(self.ours).fillna(self.ours))
+    def replaced(self, runs: pd.DataFrame) -> Comparison:
+        """The same with other runs of ours where there are any: their mean, spread and number.
+
+        Args:
+            runs: as :func:`~gnnssm_lite.experiments.reading.runs_of_rows` gives them.
+        """
+        mean, std, count = (_by_row(runs, how).reindex_like(self.ours) for how in ("mean", "std", "count"))
+        there = mean.notna()
+        return dataclasses.replace(self, ours=self.ours.mask(there, mean), runs=self.runs.mask(there, count),
+                                   ours_std=self.ours_std.mask(there, std.fillna(0.0)))
 
     def residuals(self, meaning: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
         r"""``e`` and ``s`` of Eq. (12.C), row × column: printed number less our score of the label, and run-to-run noise.
 
         With four printed runs of standard deviation ``std`` (of a population) and ``k`` of ours,
         :math:`s^2 = \max(\tfrac43 \text{std}^2, \text{ours\_std}^2) (\tfrac14 + \tfrac1k)`.
+
+        Args:
+            meaning: printed column → label.
+
+        Raises:
+            ValueError: a row without a printed number or without runs of the label.
         """
         normalised = (self.scale == "normalised").astype(float)
         e = {column: self.printed[column] - self.ours[label] + normalised * self.shift[label]
              for column, label in meaning.items()}
+        without = pd.DataFrame(e).isna().any(axis=1)
+        if without.any():
+            raise ValueError(f"every row must have a printed number and runs of {', '.join(meaning.values())}; "
+                             f"these have not: {', '.join(without.index[without])}")
         one_run = math.sqrt(PRINTED_RUNS / (PRINTED_RUNS - 1))
         s = {column: np.maximum(self.printed_std[column].fillna(0) * one_run, self.ours_std[label])
              * np.sqrt(1 / PRINTED_RUNS + 1 / self.runs[label]) for column, label in meaning.items()}
@@ -244,14 +274,15 @@ def doubts(data: Comparison, column: str, trials: dict[str, Comparison]) -> list
         trials: name → other choices of rows or runs.
     """
     label, lead, ratio = nearest(labels_of(data, column))
-    other = [name for name, trial in trials.items() if nearest(labels_of(trial, column))[0] != label]
+    found = {name: nearest(labels_of(trial, column)) for name, trial in trials.items()}
+    other = [f"{name} ({WORDS[near]}, by {by:.1f} nats)" for name, (near, by, _) in found.items() if near != label]
     behind, repeated = (vote_of_families(data, column) == label), several_seeds(data)
     alone = [nearest(labels_of(data.block(scale), column))[0] for scale in data.scale.unique()]
     families = 0 if repeated is None else repeated.family.nunique()
-    found = {f"the nearest label changes in {', '.join(other)}": other,
-             f"the lead is {LEAD:g} nats or less": lead <= LEAD,
-             f"the residual of the next label is at most {RATIO:g} times as large": ratio <= RATIO,
-             f"only {behind.sum()} of {len(behind)} families stand behind it": behind.mean() <= 0.5,
-             "the rows of neither scale say so alone": label not in alone,
-             f"{('no family has', 'only one family has')[min(families, 1)]} several seeds of every label": families < 2}
-    return [words for words, holds in found.items() if holds]
+    conditions = {f"the nearest label changes in {', '.join(other)}": other,
+                  f"the lead is {LEAD:g} nats or less": lead <= LEAD,
+                  f"the residual of the next label is at most {RATIO:g} times as large": ratio <= RATIO,
+                  f"only {behind.sum()} of {len(behind)} families stand behind it": behind.mean() <= 0.5,
+                  "the rows of neither scale say so alone": label not in alone,
+                  f"{('no family has', 'only one family has')[min(families, 1)]} several seeds of every label": families < 2}
+    return [words for words, holds in conditions.items() if holds]

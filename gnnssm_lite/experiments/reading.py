@@ -25,7 +25,7 @@ AS_PUBLIC = {model.removesuffix(", public code"): (model,) for model in PUBLIC_C
 # Rows that are variants of one model are no independent witnesses.
 FAMILY = {row: "DRew" if row.startswith("DRew") else "GCN-SSM" if row in ("GCN-SSM", "+ eig(Λ) ≈ 1", "+ k-hop") else row
           for row in TABLE_4}
-LOADER_BATCH = 512  # graphs in a batch of the public evaluation, whose mean over batches the published numbers are
+LOADER_BATCH = 512  # graphs in a batch of the first public evaluation, which averages over batches
 # A printed number counts as met within two printed standard deviations, but not less than 0.1 or more than 0.3 (log10).
 WITHIN, AT_MOST = 0.1, 0.3
 WORDS = {"laplacian": "LX", "sssp": "SSSP", "eccentricity": "eccentricity", "diameter": "diameter"}
