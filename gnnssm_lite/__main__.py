@@ -73,9 +73,16 @@ def _list(options: argparse.Namespace) -> int:
     for name in experiments.names():
         function = _function(name)
         sweep = "jobs" in inspect.signature(function).parameters
-        done = "   {} of {} runs of its sweep finished".format(*runner.finished_of_total(function)) if sweep else ""
+        done = _progress(function) if sweep else ""
         print(f"{name:28s} {'recorded' if name in recorded else 'not recorded':12s}{done}".rstrip())
     return 0
+
+
+def _progress(function: Callable[..., pd.DataFrame]) -> str:
+    try:
+        return "   {} of {} runs of its sweep finished".format(*runner.finished_of_total(function))
+    except FileNotFoundError as error:  # its runs depend on a record that is not there
+        return f"   {error}"
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -177,11 +184,13 @@ def _chosen(name: str, options: argparse.Namespace, device: str) -> dict:
 
 
 def _check_seeds(name: str, seeds: int) -> None:
-    """A run of fewer seeds must not replace a record of more."""
+    """A run without some of the recorded seeds must not replace the record."""
     with contextlib.suppress(FileNotFoundError):
-        recorded = len(records.provenance(name)["config"].get("seeds", ()))
-        if seeds < recorded:
-            raise ValueError(f"the recorded {name} has {recorded} seeds; a run of {seeds} is recorded only with --out")
+        recorded = records.provenance(name)["config"].get("seeds", ())
+        lost = sorted(set(recorded) - set(range(seeds)))
+        if lost:
+            raise ValueError(f"the recorded {name} has the seeds {sorted(recorded)}; a run without {lost} is recorded only "
+                             "with --out")
 
 
 def _quick(name: str) -> dict:

@@ -432,7 +432,7 @@ def test_a_column_with_nan_holds_no_label(released):
 
 @pytest.mark.parametrize(("part", "value", "message"), [
     (0, lambda A: 0.5 * A, "symmetric, 0 or 1"), (0, lambda A: A.triu(), "symmetric, 0 or 1"), (0, lambda A: A + torch.eye(25), "diagonal"),
-    (0, lambda A: A[:, :-1, :-1], "shapes"), (1, lambda x: x * torch.nan, "finite"), (1, lambda x: x * 0, "1 at one node")])
+    (0, lambda A: A[:, :-1, :-1], "shapes"), (2, lambda y: y[:, :-1], "shapes"), (3, lambda y: y[:1], "shapes"), (1, lambda x: x * torch.nan, "finite"), (1, lambda x: x * 0, "1 at one node")])
 def test_released_graphs_that_are_none_are_refused(released, part, value, message):
     def change(*parts):
         parts[part]["train"][0] = value(parts[part]["train"][0])

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from gnnssm_lite import datasets, experiments
-from gnnssm_lite.experiments import published, reading
+from gnnssm_lite.experiments import graph_properties, published, reading
 from gnnssm_lite.experiments.graph_properties import ONLY_IN_TABLE_4, TABLE_4, TARGETS, kept_options
 
 MAXIMUM = {"sssp": 33.0, "eccentricity": 33.0, "diameter": 33.0, "laplacian": 19.0}
@@ -47,6 +47,26 @@ def test_second_seeds_are_those_of_the_options_that_validation_kept():
         assert first[model, target] == min(first[option, target] for option in TABLE_4[row]), (row, target)
     with pytest.raises(ValueError, match="rows must be one of .*; it was 'ResNet'"):
         kept_options(["ResNet"])
+    with pytest.raises(ValueError, match="targets must be one of .*; it was 'ssp'"):
+        kept_options(["DGC"], ["ssp"])
+    with pytest.raises(TypeError, match="rows must be a list of names; it was 'DGC'"):
+        kept_options("DGC")
+
+
+def test_second_seeds_are_configurations_of_the_main_experiment(monkeypatch):
+    asked = []
+    monkeypatch.setattr(graph_properties, "sweep", lambda name, function, runs, **how: asked.append((name, runs)) or pd.DataFrame())
+    graph_properties.second_seeds(["DGC"], ["sssp", "diameter"])
+    graph_properties.graph_properties(["DGC, T = 1", "DGC, T = 5"], ["sssp", "diameter"], [1])
+    (name, second), (main, every) = asked
+    assert name == main and len(second) == 2 and all(config in every for config in second)
+
+
+def test_draws_apart_are_no_runs_of_the_tables():
+    both = reading.recorded_runs(["independent_draws", "graph_properties"])
+    assert both.independent.eq(True).sum() == len(reading.recorded_runs("independent_draws"))
+    with pytest.raises(ValueError, match="one run of each option, target and seed; two are of"):
+        reading.runs_of_rows(both)
 
 
 def test_plain_sums_stand_for_no_printed_row_unless_one_asks():

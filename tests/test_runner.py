@@ -969,8 +969,22 @@ def test_a_run_of_fewer_seeds_does_not_replace_a_record(tmp_path, monkeypatch, c
     monkeypatch.setattr(records, "results_dir", lambda: tmp_path)
     records.record("lemma_3_1", pd.DataFrame({"x": [1, 2]}), {"seeds": [0, 1]}, torch.device("cpu"), 1.0, tmp_path)
     assert main(["run", "lemma_3_1", "--seeds", "1"]) == 2
-    assert "has 2 seeds; a run of 1 is recorded only with --out" in capsys.readouterr().err
+    assert "has the seeds [0, 1]; a run without [1] is recorded only with --out" in capsys.readouterr().err
     assert len(records.results("lemma_3_1", tmp_path)) == 2
+
+
+def test_a_run_of_other_seeds_does_not_replace_a_record_either(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(records, "results_dir", lambda: tmp_path)
+    records.record("second_seeds", pd.DataFrame({"x": [1]}), {"seeds": [1]}, torch.device("cpu"), 1.0, tmp_path)
+    assert main(["run", "second_seeds", "--seeds", "1"]) == 2
+    assert "has the seeds [1]; a run without [1]" in capsys.readouterr().err
+
+
+def test_list_goes_on_where_runs_depend_on_a_record_that_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(records, "results_dir", lambda: tmp_path)
+    assert main(["list"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "no results are recorded for 'table_4'" in lines["second_seeds"] and "theorem_5_1" in lines
 
 
 def test_the_option_with_the_lowest_mean_score_is_chosen_in_each_group():
@@ -989,6 +1003,13 @@ def test_an_option_with_more_seeds_is_compared_on_the_seeds_that_all_options_hav
     assert list(paired) == [True, True, False, False, True]  # of a, seed 0 alone; the options of b share no seed
     with pytest.raises(ValueError, match=r"frame must have the columns \['draw'\]"):
         runner.chosen(frame, ["model"], "lr", "loss", paired="draw")
+
+
+def test_a_missing_score_chooses_nothing_and_a_missing_name_is_a_group():
+    frame = pd.DataFrame({"model": ["a", "a", None], "seed": [0, 0, 0], "lr": [1, 2, 1], "loss": [1.0, 2.0, 0.2]})
+    assert list(runner.chosen(frame, ["model"], "lr", "loss", paired="seed")) == list(runner.chosen(frame, ["model"], "lr", "loss"))
+    with pytest.raises(ValueError, match="score 'loss' must be a number in every row of frame; 1 are NaN"):
+        runner.chosen(frame.assign(loss=[1.0, float("nan"), 0.2]), ["model"], "lr", "loss")
 
 
 @pytest.mark.parametrize("name, of, score", [("ring_transfer_accuracy", ["model", "num_nodes"], "loss"),

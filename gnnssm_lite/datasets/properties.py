@@ -15,10 +15,12 @@ how the published data were made:
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import math
 import pickle
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from io import BytesIO
@@ -343,8 +345,8 @@ def load_released(path: str | Path) -> dict[str, list[PropertyBatch]]:
 
 def _released_group(adjacency: Tensor, x: Tensor) -> dict[str, np.ndarray]:
     A = adjacency.numpy().astype(np.uint8)
-    group = {"adjacency": A, "distance": hop_distances(A), "value": x[..., 1].numpy(), "source": x[..., 0].argmax(1).numpy()}
-    return group | {"kind": np.full(len(A), -1)}
+    group = {"adjacency": A, "distance": hop_distances(A), "kind": np.full(len(A), -1)}
+    return group | {"value": x[..., 1].float().numpy(), "source": x[..., 0].argmax(1).numpy()}
 
 
 def _read_released(path: Path) -> tuple[dict[str, list[Tensor]], ...]:
@@ -356,19 +358,21 @@ def _read_released(path: Path) -> tuple[dict[str, list[Tensor]], ...]:
         dims = [{groups.dim() for groups in itertools.chain(*part.values())} for part in parts]
         if dims != [{3}, {3}, {3}, {2}]:
             raise ValueError(f"it holds arrays of {dims} dimensions")
-        for A, x in itertools.chain.from_iterable(zip(parts[0][name], parts[1][name], strict=True) for name in parts[0]):
-            _check_graphs(A, x)
-    except (pickle.UnpicklingError, tarfile.TarError, EOFError, RuntimeError, ValueError, TypeError, KeyError,
-            AttributeError) as error:
+        for group in itertools.chain.from_iterable(zip(*(part[name] for part in parts), strict=True) for name in parts[0]):
+            _check_graphs(*group)
+    except (pickle.UnpicklingError, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError, ValueError,
+            TypeError, KeyError, AttributeError) as error:
         raise DataFileError(
             f"path must be {RELEASED} or the archive with it, plain tensors only; {path} is not ({error}). Nothing was run."
         ) from error
     return parts
 
 
-def _check_graphs(A: Tensor, x: Tensor) -> None:
-    if A.shape[-1] != A.shape[-2] or x.shape[:2] != A.shape[:2] or x.shape[2] < 2:
-        raise ValueError(f"its adjacency and features have the shapes {tuple(A.shape)} and {tuple(x.shape)}")
+def _check_graphs(A: Tensor, x: Tensor, node_labels: Tensor, graph_labels: Tensor) -> None:
+    fit = A.shape[:2] == x.shape[:2] == node_labels.shape[:2] and len(A) == len(graph_labels) > 0
+    if A.shape[-1] != A.shape[-2] or not fit or x.shape[2] < 2 or A.shape[-1] > 128:
+        shapes = ", ".join(str(tuple(part.shape)) for part in (A, x, node_labels, graph_labels))
+        raise ValueError(f"its adjacency, features, node and graph labels have the shapes {shapes}")
     if not ((A == 0) | (A == 1)).all() or not torch.equal(A, A.mT) or A.diagonal(dim1=-2, dim2=-1).any():
         raise ValueError("an adjacency matrix must be symmetric, 0 or 1, with an empty diagonal")
     one_hot = ((x[..., 0] == 0) | (x[..., 0] == 1)).all() and (x[..., 0].sum(1) == 1).all()
@@ -394,7 +398,12 @@ def hop_distances(adjacency: np.ndarray) -> np.ndarray:
 
     Shapes:
         ``adjacency`` (b, n, n), symmetric, 0 or 1; returns (b, n, n) int8.
+
+    Raises:
+        ValueError: more than 128 nodes, whose distances int8 may not hold.
     """
+    if adjacency.shape[-1] > 128:
+        raise ValueError(f"adjacency must have at most 128 nodes a graph; it has {adjacency.shape[-1]}")
     step = adjacency.astype(np.float32)
     reached = np.broadcast_to(np.eye(adjacency.shape[-1], dtype=bool), adjacency.shape)
     distance = np.where(reached, np.int8(0), np.int8(-1))

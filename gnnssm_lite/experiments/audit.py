@@ -14,18 +14,20 @@ import pandas as pd
 from scipy.stats import t as student_t
 
 from ..checks import check_choice
+from ..datasets.properties import NODE_LABELS
 from . import published
 from .graph_properties import TABLE_4, TARGETS
 from .reading import AUDITED, FAMILY, WORDS, runs_of_rows, scales
 
-NODE = ("sssp", "eccentricity", "laplacian")  # the labels that a node column may hold
-COLUMNS = ("sssp", "eccentricity")  # the columns in doubt, by their printed names
-MEANINGS = tuple({"sssp": a, "eccentricity": b} for a, b in itertools.permutations(NODE, 2))
+#: The columns in doubt, by their printed names. Each may hold any of the three node labels.
+IN_DOUBT = ("sssp", "eccentricity")
+#: What both columns may hold: two different node labels.
+MEANINGS = tuple({"sssp": a, "eccentricity": b} for a, b in itertools.permutations(NODE_LABELS, 2))
 SCALES = ("raw", "normalised")
 PRINTED_RUNS = 4  # of which the paper prints mean and standard deviation, that of a population
-# Error scales τ that a reading may choose from. Another draw of the data alone moves a score by about 0.02.
+#: Error scales τ that a reading may choose from. Another draw of the data alone moves a score by about 0.02.
 TAU = np.geomspace(0.02, 10, 1000)
-# When our runs are taken as evidence: lead in nats, ratio of the residuals of the next label and the nearest.
+#: When our runs are taken as evidence: lead in nats, ratio of the residuals of the next label and the nearest.
 LEAD, RATIO = 2.0, 1.25
 
 Density = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -36,8 +38,11 @@ class Comparison:
     r"""Printed scores beside ours, one row of table 4 each.
 
     Attributes:
-        printed, printed_std: row × printed column, :math:`\log_{10}` of the error on the scale of the row.
-        ours, ours_std, runs: row × label: mean on raw labels, standard deviation over seeds (0 for one), number of seeds.
+        printed: row × printed column, :math:`\log_{10}` of the error on the scale of the row.
+        printed_std: the same shape, the standard deviation of the paper's four runs; NaN where none is printed.
+        ours: row × label, our mean on raw labels.
+        ours_std: the same shape, standard deviation over our seeds, 0 for one.
+        runs: the same shape, number of our seeds.
         shift: label → :math:`2 \log_{10} y_{\max}`, by which a score on normalised labels is lower (Eq. 12.B).
         scale: row → ``"raw"`` or ``"normalised"``.
 
@@ -65,7 +70,7 @@ class Comparison:
 
     @property
     def family(self) -> pd.Series:
-        """Row → family: rows of one family are variants of one model."""
+        """The family of each row: rows of one family are variants of one model."""
         return pd.Series(FAMILY)[self.rows]
 
     def only(self, rows: Sequence[str]) -> Comparison:
@@ -88,7 +93,12 @@ class Comparison:
         return self.only(self.family.index[~self.family.isin(families)])
 
     def block(self, scale: str) -> Comparison:
-        """The rows that are read on one scale."""
+        """The rows that are read on one scale.
+
+        Raises:
+            ValueError: neither ``"raw"`` nor ``"normalised"``.
+        """
+        check_choice("scale", scale, SCALES)
         return self.only(self.scale.index[self.scale == scale])
 
     def on(self, scale: str | pd.Series) -> Comparison:
@@ -104,7 +114,15 @@ class Comparison:
 
         Args:
             runs: as :func:`~gnnssm_lite.experiments.reading.runs_of_rows` gives them.
+
+        Raises:
+            ValueError: runs without a ``row``, ``target`` or ``score``, or of no row of table 4.
         """
+        absent = [column for column in ("row", "target", "score") if column not in runs]
+        if absent:
+            raise ValueError(f"runs must have the columns {absent}; it has {list(runs)}")
+        for row in runs.row.unique():
+            check_choice("runs' row", row, tuple(TABLE_4))
         mean, std, count = (_by_row(runs, how).reindex_like(self.ours) for how in ("mean", "std", "count"))
         there = mean.notna()
         return dataclasses.replace(self, ours=self.ours.mask(there, mean), runs=self.runs.mask(there, count),
@@ -120,8 +138,13 @@ class Comparison:
             meaning: printed column → label.
 
         Raises:
-            ValueError: a row without a printed number or without runs of the label.
+            ValueError: another column or label, no rows, or a row without a printed number or without runs of the label.
         """
+        for column, label in meaning.items():
+            check_choice("meaning's column", column, published.COLUMNS)
+            check_choice("meaning's label", label, TARGETS)
+        if not self.rows:
+            raise ValueError("a comparison must have at least one row; it has none")
         normalised = (self.scale == "normalised").astype(float)
         e = {column: self.printed[column] - self.ours[label] + normalised * self.shift[label]
              for column, label in meaning.items()}
@@ -143,13 +166,19 @@ def comparison(runs: pd.DataFrame, options: dict[str, tuple[str, ...]] = AUDITED
         runs: as :func:`~gnnssm_lite.experiments.reading.recorded_runs` gives them; those on normalised labels count.
         options: row → the models that may stand for it; validation chooses.
         scale: row → ``"raw"`` or ``"normalised"``; by default as :func:`~gnnssm_lite.experiments.reading.scales` has it.
+
+    Raises:
+        ValueError: as :func:`~gnnssm_lite.experiments.reading.runs_of_rows`; runs of several data sets; a row without scale.
     """
     rows, kept, printed = list(TABLE_4), runs_of_rows(runs, options), published.table(4)
     mean, std = (printed.pivot(index="label", columns="column", values=value).loc[rows] for value in ("mean", "std"))
     ours, ours_std, count = (_by_row(kept, how) for how in ("mean", "std", "count"))
-    every = Comparison(mean, std, ours, ours_std.fillna(0.0), count, 2 * np.log10(kept.groupby("target").maximum.first()),
-                       pd.Series(scales() if scale is None else scale)[rows])
-    return every.only(ours.index[ours[list(NODE)].notna().all(axis=1)])
+    largest = kept.groupby("target").maximum
+    if (largest.nunique() > 1).any():
+        raise ValueError(f"runs must come from one data set; the largest label of {largest.nunique().idxmax()} differs")
+    every = Comparison(mean, std, ours, ours_std.fillna(0.0), count, 2 * np.log10(largest.first().reindex(TARGETS)),
+                       pd.Series(scales() if scale is None else scale).reindex(rows))
+    return every.only(ours.index[ours[list(NODE_LABELS)].notna().all(axis=1)])
 
 
 def mean_scores(runs: pd.DataFrame) -> pd.DataFrame:
@@ -191,14 +220,14 @@ def labels_of(data: Comparison, column: str, density: Density = normal, centred:
         centred: give the rows of each scale an offset of their own.
 
     Returns:
-        a row for each label of ``NODE``: ``rms`` (root mean square residual), ``log-likelihood`` (the best over τ), ``τ``.
+        a row for each node label: ``rms`` (root mean square residual), ``log-likelihood`` (the best over τ), ``τ``.
 
     Raises:
         ValueError: another column.
     """
-    check_choice("column", column, COLUMNS)
+    check_choice("column", column, IN_DOUBT)
     found = {}
-    for label in NODE:
+    for label in NODE_LABELS:
         e, s = (part[column] for part in data.residuals({column: label}))
         if centred:
             e = e - e.groupby(data.scale).transform("mean")
@@ -220,45 +249,56 @@ def nearest(labels: pd.DataFrame) -> tuple[str, float, float]:
 
 # -------------------------------------------------------------------------------------------------- families
 
+def vote_of_families(data: Comparison, column: str) -> pd.Series:
+    """The label that is nearest to the rows of each family alone, by the root mean square residual.
+
+    Raises:
+        ValueError: another column than ``IN_DOUBT`` has.
+    """
+    return _squared_residuals(data, column).groupby(data.family, sort=False).mean().idxmin(axis=1)
+
+
 def squares(data: Comparison, column: str) -> pd.DataFrame:
     """Squared residuals of one printed column, row × label, and of ``"no reading"``.
 
-    No reading: guess a printed number as the mean of the other rows on its scale.
+    No reading: guess a printed number as the mean of the rows on its scale that are of other families.
 
     Raises:
-        ValueError: a scale with one row only, whose number nothing guesses.
+        ValueError: another column than ``IN_DOUBT`` has, or a scale with one family only, whose numbers nothing guesses.
     """
-    number, count = data.printed[column], data.scale.map(data.scale.value_counts())
-    if (count < 2).any():
-        raise ValueError(f"data must have two rows of each scale; it has {data.scale.value_counts().to_dict()}")
-    others = (number.groupby(data.scale).transform("sum") - number) / (count - 1)
-    labels = {label: data.residuals({column: label})[0][column] ** 2 for label in NODE}
-    return pd.DataFrame(labels | {"no reading": (number - others) ** 2})
+    labels, families = _squared_residuals(data, column), data.family.groupby(data.scale).nunique()
+    if (families < 2).any():
+        raise ValueError(f"data must have two families on each scale; it has {families.to_dict()}")
+    number, own = data.printed[column], [data.scale, data.family]
+    total, rows = (number.groupby(data.scale).transform(how) - number.groupby(own).transform(how) for how in ("sum", "size"))
+    return labels.assign(**{"no reading": (number - total / rows) ** 2})
 
 
-def vote_of_families(data: Comparison, column: str) -> pd.Series:
-    """Family → the label that is nearest to its rows alone, by the root mean square residual."""
-    return squares(data, column)[list(NODE)].groupby(data.family, sort=False).mean().idxmin(axis=1)
+def _squared_residuals(data: Comparison, column: str) -> pd.DataFrame:
+    check_choice("column", column, IN_DOUBT)
+    return pd.DataFrame({label: data.residuals({column: label})[0][column] ** 2 for label in NODE_LABELS})
 
 
 def families_drawn_again(data: Comparison, column: str, draws: int = 4000, seed: int = 0) -> pd.DataFrame:
     """A bootstrap: as many families, drawn with replacement; sums of their squared residuals.
 
     Returns:
-        a row a draw: the columns of :func:`squares`, and ``nearest``, the label with the smallest sum.
+        one row for each draw, with the columns of :func:`squares`, and ``nearest``, the label with the smallest sum.
+
+    Raises:
+        ValueError: as :func:`squares`.
     """
     of_family = squares(data, column).groupby(data.family, sort=False).sum()
     draw = np.random.default_rng(seed).integers(len(of_family), size=(draws, len(of_family)))
     sums = pd.DataFrame(of_family.to_numpy()[draw].sum(1), columns=of_family.columns)
-    return sums.assign(nearest=sums[list(NODE)].idxmin(axis=1))
+    return sums.assign(nearest=sums[list(NODE_LABELS)].idxmin(axis=1))
 
 
 # ------------------------------------------------------------------------------------------------- the verdict
 
-def several_seeds(data: Comparison) -> Comparison | None:
-    """The rows with two or more of our runs of every node label; ``None`` if there are none."""
-    rows = data.runs.index[(data.runs[list(NODE)] >= 2).all(axis=1)]
-    return data.only(rows) if len(rows) else None
+def several_seeds(data: Comparison) -> Comparison:
+    """The rows with two or more of our runs of every node label; there may be none."""
+    return data.only(data.runs.index[(data.runs[list(NODE_LABELS)] >= 2).all(axis=1)])
 
 
 def doubts(data: Comparison, column: str, trials: dict[str, Comparison]) -> list[str]:
@@ -272,17 +312,19 @@ def doubts(data: Comparison, column: str, trials: dict[str, Comparison]) -> list
         data: all rows.
         column: the printed name.
         trials: name → other choices of rows or runs.
+
+    Raises:
+        ValueError: another column than ``IN_DOUBT`` has, or a trial without rows.
     """
     label, lead, ratio = nearest(labels_of(data, column))
     found = {name: nearest(labels_of(trial, column)) for name, trial in trials.items()}
     other = [f"{name} ({WORDS[near]}, by {by:.1f} nats)" for name, (near, by, _) in found.items() if near != label]
-    behind, repeated = (vote_of_families(data, column) == label), several_seeds(data)
+    behind, families = (vote_of_families(data, column) == label), several_seeds(data).family.nunique()
     alone = [nearest(labels_of(data.block(scale), column))[0] for scale in data.scale.unique()]
-    families = 0 if repeated is None else repeated.family.nunique()
-    conditions = {f"the nearest label changes in {', '.join(other)}": other,
-                  f"the lead is {LEAD:g} nats or less": lead <= LEAD,
-                  f"the residual of the next label is at most {RATIO:g} times as large": ratio <= RATIO,
-                  f"only {behind.sum()} of {len(behind)} families stand behind it": behind.mean() <= 0.5,
-                  "the rows of neither scale say so alone": label not in alone,
-                  f"{('no family has', 'only one family has')[min(families, 1)]} several seeds of every label": families < 2}
-    return [words for words, holds in conditions.items() if holds]
+    conditions = [(other, f"the nearest label changes in {', '.join(other)}"),
+                  (lead <= LEAD, f"the lead is {LEAD:g} nats or less"),
+                  (ratio <= RATIO, f"the residual of the next label is at most {RATIO:g} times as large"),
+                  (behind.mean() <= 0.5, f"only {behind.sum()} of {len(behind)} families stand behind it"),
+                  (label not in alone, "the rows of neither scale say so alone"),
+                  (families < 2, f"families with several seeds of every label: {families}, not two")]
+    return [words for failed, words in conditions if failed]

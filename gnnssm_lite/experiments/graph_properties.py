@@ -24,6 +24,9 @@ from .records import results
 from .runner import chosen, grid, histories, sweep
 
 TARGETS = LABELS
+# of the paper's appendix C; batches and labels are those of chapter 10
+SETTING = {"width": 20, "layers": 10, "lr": 0.003, "epochs": 1500, "patience": 100, "normalised": True, "data_seed": 1234,
+           "device": "cpu"}
 # reduced options of each experiment, for a quick look
 QUICK = {"graph_properties": {"models": ("GCN",), "targets": ("sssp",), "seeds": (0,), "width": 4, "layers": 2, "epochs": 2},
          "table_4": {"models": ("DGC, T = 1",), "targets": ("sssp",), "epochs": 2},
@@ -99,6 +102,7 @@ TABLE_4: dict[str, tuple[str, ...]] = {
     "DRew-GCN": ("DRew-GCN",), "DRew-GCN + delay": ("DRew-GCN + delay",), "GCN-SSM": ("GCN-SSM",),
     "+ eig(Λ) ≈ 1": ("GCN-SSM, eig(Λ) = 1, identity",), "+ k-hop": TABLE_2["kGCN-SSM, eig(Λ) = 1, identity"],
 }
+# rows without a model of which table 2 has four seeds
 ONLY_IN_TABLE_4 = tuple(row for row, options in TABLE_4.items() if not set(options) & set(FOUR_SEEDS))
 
 
@@ -199,12 +203,9 @@ def graph_properties_run(model: str, target: str, seed: int, width: int, layers:
                      "history": history.to_dict("list")}
 
 
-def _setting(models: Sequence[str], targets: Sequence[str], seeds: Sequence[int], width: int = 20, layers: int = 10,
-             lr: float = 0.003, epochs: int = 1500, patience: int = 100, normalised: bool = True, data_seed: int = 1234,
-             device: str = "cpu") -> list[dict]:
-    """The configurations of :func:`graph_properties_run` for some models, targets and seeds."""
-    return grid(seed=seeds, model=models, target=targets, width=[width], layers=[layers], lr=[lr], epochs=[epochs],
-                patience=[patience], normalised=[normalised], data_seed=[data_seed], device=[device])
+def _setting(models: Sequence[str], targets: Sequence[str], seeds: Sequence[int], **changes: object) -> list[dict]:
+    """The configurations of :func:`graph_properties_run` for some models, targets and seeds: ``SETTING`` with changes."""
+    return grid(seed=seeds, model=models, target=targets, **{key: [value] for key, value in (SETTING | changes).items()})
 
 
 def graph_properties(models: Sequence[str] = FOUR_SEEDS, targets: Sequence[str] = TARGETS,
@@ -218,7 +219,8 @@ def graph_properties(models: Sequence[str] = FOUR_SEEDS, targets: Sequence[str] 
         a row a run: model, target, seed, ``test_mse`` (label units squared), ``maximum`` (of the training labels, so that
         the error on normalised labels is ``test_mse / maximum**2``), best_epoch, parameters, ...
     """
-    runs = _setting(models, targets, seeds, width, layers, lr, epochs, patience, normalised, data_seed, device)
+    runs = _setting(models, targets, seeds, width=width, layers=layers, lr=lr, epochs=epochs, patience=patience,
+                    normalised=normalised, data_seed=data_seed, device=device)
     done = sweep("graph_properties", graph_properties_run, runs, progress=progress, jobs=jobs, executor=executor)
     # Early runs also hold a distance before training, on fewer graphs than after it: see initial_edge_distance.
     return done.drop(columns="edge_distance_at_first", errors="ignore")
@@ -262,22 +264,26 @@ def kept_options(rows: Sequence[str], targets: Sequence[str] = TARGETS) -> dict[
     """The option that validation keeps for each row of table 4 and each target, by the recorded runs of seed 0.
 
     Args:
-        rows: keys of ``TABLE_4``.
-        targets: of ``TARGETS``.
+        rows: a list of keys of ``TABLE_4``.
+        targets: a list, of ``TARGETS``.
 
     Returns:
         ``(row, target) -> model``, without the pairs that have no recorded run.
 
     Raises:
-        ValueError: a row that table 4 does not have.
+        TypeError: one name in place of a list.
+        ValueError: a row that table 4 does not have, or another target.
     """
-    for row in rows:
-        check_choice("rows", row, TABLE_4)
+    for name, asked, known in (("rows", rows, tuple(TABLE_4)), ("targets", targets, TARGETS)):
+        if isinstance(asked, str):
+            raise TypeError(f"{name} must be a list of names; it was {asked!r}")
+        for value in asked:
+            check_choice(name, value, known)
+    row_of = {model: row for row in rows for model in TABLE_4[row]}
     runs = results("table_4").query("seed == 0")
-    row = {model: name for name in rows for model in TABLE_4[name]}
-    runs = runs.assign(row=runs.model.map(row)).dropna(subset="row")
+    runs = runs.assign(row=runs.model.map(row_of)).dropna(subset="row")
     kept = runs[chosen(runs, ["row", "target"], "model", "val_mse")].set_index(["row", "target"]).model
-    return {(name, target): kept[name, target] for name in rows for target in targets if (name, target) in kept.index}
+    return {(row, target): kept[row, target] for row in rows for target in targets if (row, target) in kept.index}
 
 
 def second_seeds(rows: Sequence[str] = ONLY_IN_TABLE_4, targets: Sequence[str] = TARGETS, seeds: Sequence[int] = (1,),
@@ -287,8 +293,8 @@ def second_seeds(rows: Sequence[str] = ONLY_IN_TABLE_4, targets: Sequence[str] =
 
     Args, Returns: as :func:`graph_properties`, which shares its runs; ``rows`` are keys of ``TABLE_4``.
     """
-    runs = [config for seed in seeds for (_, target), model in kept_options(rows, targets).items()
-            for config in _setting([model], [target], [seed], epochs=epochs, device=device)]
+    runs = [config for (_, target), model in kept_options(rows, targets).items()
+            for config in _setting([model], [target], seeds, epochs=epochs, device=device)]
     return sweep("graph_properties", graph_properties_run, runs, progress=progress, jobs=jobs, executor=executor)
 
 

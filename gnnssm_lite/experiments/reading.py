@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .. import datasets
+from ..checks import check_choice
 from . import published
 from .graph_properties import PUBLIC_CODE, TABLE_4, loader_score
 from .records import results
@@ -32,18 +33,20 @@ WORDS = {"laplacian": "LX", "sssp": "SSSP", "eccentricity": "eccentricity", "dia
 RECORDS = ("graph_properties", "table_4")  # they share runs: table 4 has every model, table 2 more seeds of some
 
 
-def recorded_runs(names: Sequence[str] = RECORDS) -> pd.DataFrame:
+def recorded_runs(names: str | Sequence[str] = RECORDS) -> pd.DataFrame:
     """The recorded runs of the graph-property benchmark, each once.
 
     Args:
-        names: of the records to read.
+        names: of the records to read, or one name.
 
     Returns:
         One row per run, as ``experiments.results("graph_properties")`` gives them.
     """
+    names = [names] if isinstance(names, str) else names
     runs = pd.concat([results(name) for name in names], ignore_index=True)
-    setting = ["model", "target", "seed", "width", "layers", "lr", "normalised", "data_seed"]
-    return runs.drop_duplicates(setting, ignore_index=True)
+    # Not the epochs: the record says after how many a run has ended.
+    setting = ["model", "target", "seed", "width", "layers", "lr", "patience", "normalised", "data_seed", "independent"]
+    return runs.drop_duplicates([column for column in setting if column in runs], ignore_index=True)
 
 
 def runs_of_rows(runs: pd.DataFrame, options: dict[str, tuple[str, ...]] = AUDITED,
@@ -59,12 +62,25 @@ def runs_of_rows(runs: pd.DataFrame, options: dict[str, tuple[str, ...]] = AUDIT
 
     Returns:
         The runs kept, with ``row`` (a key of ``TABLE_4``), ``option`` (model and width) and ``score``: log10 of the test
-        error on raw labels, averaged as the public evaluation does.
+        error on raw labels, averaged as the first public evaluation does.
+
+    Raises:
+        ValueError: a column is missing, a row is none of table 4, or a model has two runs of one seed, target and width.
     """
+    absent = [column for column in ("model", "target", "seed", "width", "layers", "normalised", "val_mse", "maximum")
+              if column not in runs]
+    if absent:
+        raise ValueError(f"runs must have the columns {absent}; it has {list(runs)}")
+    for name in options:
+        check_choice("options", name, tuple(TABLE_4))
     runs = runs[(runs.normalised.astype(bool) == normalised) & (runs.layers == 10)]
     row = runs.model.map({model: row for row, models in options.items() for model in models})
     runs = runs.assign(row=row, option=runs.model + ", width " + runs.width.astype(str),
                        score=np.log10(loader_score(runs))).dropna(subset="row")
+    twice = runs[runs.duplicated(["option", "target", "seed"])]
+    if len(twice):
+        raise ValueError(f"runs must hold one run of each option, target and seed; two are of {twice.option.iloc[0]}, "
+                         f"{twice.target.iloc[0]}, seed {twice.seed.iloc[0]}")
     return runs[chosen(runs, ["row", "target"], "option", "val_mse", paired="seed")]
 
 
@@ -106,9 +122,9 @@ def published_tables(runs: pd.DataFrame | Sequence[str] = RECORDS) -> pd.DataFra
 def _cell(cell: object, ours: pd.DataFrame, scale: str) -> dict[str, object]:
     tolerance = WITHIN if math.isnan(cell.std) else min(max(WITHIN, 2 * cell.std), AT_MOST)
     named, shifted = (_score(ours, cell.label, meaning[cell.column], scale) for meaning in READINGS.values())
-    seeds = min(named["runs"], shifted["runs"])
+    seeds = named["runs"], shifted["runs"]
     met = {word: abs(found["ours"] - cell.mean) <= tolerance for word, found in (("named", named), ("shifted", shifted))}
-    verdict = "open" if seeds == 0 else "holds" if met["named"] else "differs"
+    verdict = "open" if 0 in seeds else "holds" if met["named"] else "differs"
     return {"table": cell.table, "row": cell.row, "column": cell.column, "paper": cell.mean, "paper_std": cell.std,
             "scale": scale, "tolerance": tolerance, **named, **{f"shifted_{key}": value for key, value in shifted.items()},
             "verdict": verdict, "note": _note(verdict, met["shifted"], cell.column, scale, seeds)}
@@ -122,16 +138,20 @@ def _score(ours: pd.DataFrame, row: str, target: str, scale: str) -> dict[str, o
     return {"ours": score, "ours_std": found["std"], "runs": int(found.runs), "model": found.model}
 
 
-def _note(verdict: str, shifted: bool, column: str, scale: str, seeds: int) -> str:
-    """The verdict in words, for the ledger."""
+def _note(verdict: str, shifted: bool, column: str, scale: str, seeds: tuple[int, int]) -> str:
+    """The verdict in words, for the ledger; ``seeds``: how many of our runs there are as named and as shifted."""
     if verdict == "open":
         return ""
     converted = " and converted to raw ones" if scale == "raw" else ""
-    words = (f"Our mean of {seeds} run{'s' if seeds > 1 else ''}, trained on normalised labels{converted}, is "
+    words = (f"Our mean of {_runs(seeds[0])}, trained on normalised labels{converted}, is "
              f"{'within' if verdict == 'holds' else 'outside'} the tolerance")
     if column == "diameter":
         return words + "."
-    label = WORDS[READINGS["shifted"][column]]
+    label = WORDS[READINGS["shifted"][column]] + (f", of {_runs(seeds[1])}," if seeds[1] != seeds[0] else "")
     if verdict == "holds":
         return words + (f"; that of {label} is, too: the cell does not tell the two apart (chapter 12)." if shifted else ".")
     return words + f" as named; that of {label} is {'within' if shifted else 'outside, too'} (chapter 12)."
+
+
+def _runs(number: int) -> str:
+    return f"{number} run{'s' if number > 1 else ''}"

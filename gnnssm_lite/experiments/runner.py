@@ -800,12 +800,14 @@ def chosen(frame: pd.DataFrame, of: list[str], option: str, score: str, paired: 
         True for the runs of the chosen option, on the index of ``frame``.
 
     Raises:
-        ValueError: a column that ``frame`` does not have.
+        ValueError: a column that ``frame`` does not have, or a score that is NaN.
     """
-    columns = [*of, option, score, *([paired] if paired else [])]
+    columns = [*of, option, score, *([paired] if paired is not None else [])]
     missing_columns = [column for column in columns if column not in frame]
     if missing_columns:
         raise ValueError(f"frame must have the columns {missing_columns}; it has {list(frame)}")
+    if frame[score].isna().any():
+        raise ValueError(f"score {score!r} must be a number in every row of frame; {frame[score].isna().sum()} are NaN")
     compared = frame if paired is None else _shared(frame, of, option, paired)
     mean = compared.groupby([*of, option], as_index=False)[score].mean()
     best = mean.loc[mean.groupby(of)[score].idxmin(), [*of, option]].rename(columns={option: "_best"})
@@ -814,6 +816,6 @@ def chosen(frame: pd.DataFrame, of: list[str], option: str, score: str, paired: 
 
 def _shared(frame: pd.DataFrame, of: list[str], option: str, paired: str) -> pd.DataFrame:
     """The rows whose value of ``paired`` every option of their group has; all rows of a group that has no such value."""
-    options = frame.groupby(of)[option].transform("nunique")
-    shared = frame.groupby([*of, paired])[option].transform("nunique") == options
-    return frame[shared | ~shared.groupby([frame[column] for column in of]).transform("any")]
+    options = frame.groupby(of, dropna=False)[option].transform("nunique")
+    shared = frame.groupby([*of, paired], dropna=False)[option].transform("nunique") == options
+    return frame[shared | ~shared.groupby([frame[column] for column in of], dropna=False).transform("any")]
