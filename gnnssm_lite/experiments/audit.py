@@ -21,13 +21,13 @@ from .reading import AUDITED, FAMILY, WORDS, runs_of_rows, scales
 
 #: The columns in doubt, by their printed names. Each may hold any of the three node labels.
 IN_DOUBT = ("sssp", "eccentricity")
-#: What both columns may hold: two different node labels.
+#: All pairs of different node labels that the two columns may hold.
 MEANINGS = tuple({"sssp": a, "eccentricity": b} for a, b in itertools.permutations(NODE_LABELS, 2))
 SCALES = ("raw", "normalised")
 PRINTED_RUNS = 4  # of which the paper prints mean and standard deviation, that of a population
 #: Error scales τ that a reading may choose from. Another draw of the data alone moves a score by about 0.02.
 TAU = np.geomspace(0.02, 10, 1000)
-#: When our runs are taken as evidence: lead in nats, ratio of the residuals of the next label and the nearest.
+#: Our runs are evidence only above this lead (nats) and this ratio of the residuals of the next label and the nearest.
 LEAD, RATIO = 2.0, 1.25
 
 Density = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -70,7 +70,7 @@ class Comparison:
 
     @property
     def family(self) -> pd.Series:
-        """The family of each row: rows of one family are variants of one model."""
+        """The family of each row. Rows of one family are variants of one model."""
         return pd.Series(FAMILY)[self.rows]
 
     def only(self, rows: Sequence[str]) -> Comparison:
@@ -220,7 +220,7 @@ def labels_of(data: Comparison, column: str, density: Density = normal, centred:
         centred: give the rows of each scale an offset of their own.
 
     Returns:
-        a row for each node label: ``rms`` (root mean square residual), ``log-likelihood`` (the best over τ), ``τ``.
+        one row for each node label, with ``rms`` (root mean square residual), ``log-likelihood`` (the best over τ), ``τ``.
 
     Raises:
         ValueError: another column.

@@ -291,7 +291,7 @@ def second_seeds(rows: Sequence[str] = ONLY_IN_TABLE_4, targets: Sequence[str] =
                  progress: bool = False) -> pd.DataFrame:
     """A second seed for the rows of table 4 that are not in table 2: of each, the option that validation kept with seed 0.
 
-    Args, Returns: as :func:`graph_properties`, which shares its runs; ``rows`` are keys of ``TABLE_4``.
+    Args, Returns: as ``graph_properties``, which shares its runs; ``rows`` are keys of ``TABLE_4``.
     """
     runs = [config for (_, target), model in kept_options(rows, targets).items()
             for config in _setting([model], [target], seeds, epochs=epochs, device=device)]
