@@ -237,6 +237,23 @@ def test_the_nearest_label_is_a_better_guess_than_no_reading_and_for_the_eccentr
         assert least < better < most, (column, better)
 
 
+def test_our_runs_are_evidence_for_lx_in_the_column_sssp_and_at_the_limit_for_sssp_in_the_other():
+    """The rule of chapter 12 on its main lines: all rows, each family left out, rows with several seeds, sums, raw labels."""
+    runs = reading.recorded_runs()
+    data = audit.comparison(runs)
+    trials = {f"without {family}": data.without(family) for family in data.family.unique()} | {
+        "several seeds": audit.several_seeds(data), "sums": data.replaced(reading.runs_of_rows(runs, TABLE_4)),
+        "raw labels": data.replaced(reading.runs_of_rows(reading.recorded_runs("raw_labels"), normalised=False))}
+    assert len(data.rows) == 17 and audit.several_seeds(data).family.nunique() >= 8
+    assert audit.doubts(data, "sssp", trials) == []
+    assert audit.nearest(audit.labels_of(data.block("raw"), "sssp"))[0] == "laplacian"
+    normalised = audit.nearest(audit.labels_of(data.block("normalised"), "sssp"))
+    assert normalised[0] != "laplacian" and normalised[1] < 1  # so only for the rows read as raw
+    label, lead, ratio = audit.nearest(audit.labels_of(data, "eccentricity"))
+    assert label == "sssp" and lead > audit.LEAD and abs(ratio - audit.RATIO) < 0.02
+    assert all(audit.nearest(audit.labels_of(trial, "eccentricity"))[0] == "sssp" for trial in trials.values())
+
+
 def test_the_k_hop_model_with_sums_beats_drew_with_delay_and_with_normalised_shells_not_on_the_diameter():
     """The labels of the paper's table 2, runs of the same setting; sums are what validation keeps for the k-hop model."""
     runs = reading.recorded_runs().query("normalised")
