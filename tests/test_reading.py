@@ -180,7 +180,7 @@ def test_models_nearer_to_the_edge_of_chaos_are_not_better_on_the_labels_of_the_
         part = means.loc[target]
         rho, p_value = spearmanr(part.edge_distance, part.score)
         assert len(part) >= 25, target
-        assert (rho > 0.3 and p_value < 0.05) if target == "laplacian" else (rho < 0.2 and p_value > 0.2), (target, rho, p_value)
+        assert (rho > 0.3 and p_value < 0.05) if target == "laplacian" else (rho < 0.3 and p_value > 0.1), (target, rho, p_value)
 
 
 def test_the_papers_examples_lie_nearer_to_the_edge_of_chaos_than_a_gcn_and_score_better():
