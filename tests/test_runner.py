@@ -225,6 +225,17 @@ def test_ten_kills_lose_no_finished_run_and_change_no_number(disturbed, uninterr
     assert leftovers(folder) == []
 
 
+def test_what_a_process_left_that_was_killed_right_after_recording_is_removed(tmp_path):
+    configs = grid(value=[1, 2])
+    sweep("train", double, configs, tmp_path)
+    path = run_path("train", configs[0], tmp_path)
+    for suffix in (".lock", ".checkpoint", ".checkpoint_commits"):
+        path.with_suffix(suffix).write_text("[]")
+    assert len(leftovers(tmp_path)) == 3
+    again = sweep("train", double, configs, tmp_path)
+    assert leftovers(tmp_path) == [] and again.doubled.tolist() == [2.0, 4.0]
+
+
 def test_workers_die_with_their_sweep_and_a_killed_worker_is_replaced(target, tmp_path, uninterrupted, monkeypatch):
     import sweep_target
 

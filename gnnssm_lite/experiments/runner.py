@@ -530,12 +530,17 @@ def _plan(name: str, function: Callable[..., dict], grid: Iterable[dict], folder
 
 
 def _unfinished(plan: list[_Job]) -> list[_Job]:
-    """Jobs without a record. An older layout stops the sweep before it starts; a file that is not whole is named."""
+    """Jobs without a record. An older layout stops the sweep before it starts; a file that is not whole is named.
+
+    What a process left that was killed right after it recorded a run is removed; its lock would go last.
+    """
     todo = []
     for job in plan:
         try:
             if _read(job.path) is None:
                 todo.append(job)
+            elif job.path.with_suffix(".lock").exists():
+                _tidy(job.path)
         except CorruptRunError as error:
             warnings.warn(f"{error}; it is moved aside as {job.path.stem}.….corrupt and the run is done again", stacklevel=3)
             todo.append(job)
