@@ -29,6 +29,8 @@ PRINTED_RUNS = 4  # of which the paper prints mean and standard deviation, that 
 TAU = np.geomspace(0.02, 10, 1000)
 #: Our runs are evidence only above this lead (nats) and this ratio of the residuals of the next label and the nearest.
 LEAD, RATIO = 2.0, 1.25
+# A column whose ratio is nearer to RATIO than this is undecided, on whichever side it lies: a few runs turn it round.
+AT_LIMIT = 0.02
 
 Density = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
